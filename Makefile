@@ -1,0 +1,68 @@
+# `make` lists the targets.
+SHELL := /bin/bash -euo pipefail
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+
+# Continuous integration has every service: there a missing one is a failure, not a skip.
+ifeq ($(CI),true)
+export WPS_HPC_REQUIRE_CLUSTERS := 1
+endif
+
+.PHONY: help venv services gdal demo test test-all check format schemas bench clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv: $(INSTALLED) ## make .venv with everything the tests import
+
+# The newest Python that really runs: a name on the PATH may be a version manager's stub.
+$(INSTALLED): setup.cfg
+	@if ! [ -x $(PY) ]; then \
+	  pyenv="$${PYENV_ROOT:-$$HOME/.pyenv}/versions"; \
+	  candidates="$(PYTHON)"; \
+	  for v in 3.14 3.13 3.12 3.11; do candidates+=" python$$v $$(echo "$$pyenv"/$$v.*/bin/python)"; done; \
+	  for python in $$candidates python3; do \
+	    if "$$python" -c 'import sys, ensurepip, sqlite3, ssl; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	      found=$$python; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$${found:-}" ]; then echo "No Python >= 3.11 found; name one: make venv PYTHON=/path/to/python" >&2; exit 1; fi; \
+	  echo "making .venv with $$("$$found" --version) ($$found)"; \
+	  "$$found" -m venv --clear .venv; \
+	fi
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test,examples,postgres,pywps,ssh]'
+	@touch $@
+
+services: ## install the system packages that the tests use
+	@tests/services/install.sh
+
+gdal:
+	@tests/services/install.sh gdal-bin
+
+demo: venv gdal ## start a server and run a real process on real data
+	@$(PY) -m wps_hpc.examples.demo
+
+test: venv services check ## checks, then all tests but the slow ones
+	$(PY) -m pytest -m "not slow"
+
+test-all: venv services check ## every test
+	$(PY) -m pytest
+
+check: venv ## format, lint and types
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy --strict
+
+format: venv ## bring the code into the project's format
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix-only .
+
+schemas: venv ## download the OGC schemas that the tests validate against
+	$(PY) -m tests.download_schemas
+
+bench: venv ## requests per second, beside PyWPS
+	$(PY) benchmarks/protocol.py
+
+clean: ## remove what was built or cached (not .venv)
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
