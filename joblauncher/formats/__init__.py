@@ -1,0 +1,1 @@
+"""The files that the server and the launcher share: names, layouts, readers and writers, all versioned."""

@@ -1,0 +1,1 @@
+"""WHERE jobs run: a named cluster is a scheduler, a transport, a container runtime and queues."""

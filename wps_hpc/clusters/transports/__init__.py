@@ -1,0 +1,1 @@
+"""The ways in which a command line reaches a cluster."""

@@ -1,0 +1,250 @@
+"""The server's settings: one TOML file read into one typed object, every option with a default that works on a laptop.
+
+An unknown key is an error that names the nearest known one. ``wps-hpc init`` writes these fields, with their
+descriptions as comments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text names file, key and remedy."""
+
+
+class Section(BaseModel):
+    """A table of the configuration file: frozen, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Section):
+    """Where the server listens and what it calls itself."""
+
+    host: str = Field("127.0.0.1", description="Address to bind. Loopback by default: put a proxy in front to publish.")
+    port: int = Field(8095, ge=0, le=65535, description="TCP port.")
+    public_url: str | None = Field(
+        None, description="The address that clients use, such as https://wps.example.org; default: http://host:port."
+    )
+    web_processes: int = Field(2, ge=1, description="Web server processes.")
+    web_threads: int = Field(8, ge=1, description="Threads of each web process.")
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (), description="Networks of proxies whose REMOTE_USER header (X-Remote-User) is believed."
+    )
+    body_timeout: float = Field(30.0, gt=0, description="Seconds within which a request's body must have arrived.")
+    languages: tuple[str, ...] = Field(("en-US",), min_length=1, description="Languages offered, the default first.")
+
+    @property
+    def base_url(self) -> str:
+        """The public address without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+class ServiceMetadata(Section):
+    """What capabilities documents say about the service and its provider."""
+
+    title: str = Field("wps-hpc", description="Title of the service.")
+    abstract: str = Field("Processes that run on this site's cluster.", description="One paragraph about the service.")
+    keywords: tuple[str, ...] = Field(("WPS", "HPC"), description="Keywords.")
+    fees: str = Field("NONE", description="Fees.")
+    access_constraints: str = Field("NONE", description="Access constraints.")
+    provider_name: str = Field("unnamed provider", description="The organisation that runs the service.")
+    provider_url: str | None = Field(None, description="Its web site.")
+    contact_name: str | None = Field(None, description="A person to ask.")
+    contact_position: str | None = Field(None, description="That person's position.")
+    contact_phone: str | None = Field(None, description="Telephone.")
+    contact_email: str | None = Field(None, description="Mail address.")
+    address: str | None = Field(None, description="Street address.")
+    city: str | None = Field(None, description="City.")
+    region: str | None = Field(None, description="Administrative area.")
+    postal_code: str | None = Field(None, description="Postal code.")
+    country: str | None = Field(None, description="Country.")
+
+
+class Storage(Section):
+    """Where job folders lie; shared with the nodes when there is a cluster."""
+
+    root: Path = Field(Path("wps-hpc-data"), description="Root of job folders, launcher and trash.")
+    runtime: Path | None = Field(
+        None, description="Folder on this host for sockets and pid files; default: <root>/run."
+    )
+    keep_days: float = Field(7.0, gt=0, description="Days that a finished job and its outputs stay.")
+    trash_hours: float = Field(24.0, gt=0, description="Hours that an expired job's files stay in the trash.")
+
+    @property
+    def run(self) -> Path:
+        """The folder for sockets and pid files."""
+        return self.runtime or self.root / "run"
+
+
+class Database(Section):
+    """Where jobs are recorded."""
+
+    url: str | None = Field(
+        None, description="SQLAlchemy URL; default: SQLite at <storage.root>/jobs.sqlite. PostgreSQL: postgresql+psycopg://…"
+    )
+    lease_seconds: float = Field(10.0, gt=0, description="A worker that is silent for so long is replaced.")
+
+
+class Limits(Section):
+    """How much at once, and how long."""
+
+    parallel: int = Field(4, ge=0, description="Jobs that run, or wait at a scheduler, at the same time.")
+    queued: int = Field(1000, ge=0, description="Accepted jobs that wait for a place.")
+    sync_seconds: float = Field(15.0, gt=0, description="A synchronous call is dismissed after so many seconds.")
+    grace_seconds: float = Field(
+        0.0, ge=0, description="An asynchronous call waits so long for its job, to answer it as finished."
+    )
+    request_bytes: int = Field(64_000_000, gt=0, description="Largest request body.")
+    input_bytes: int = Field(256_000_000, gt=0, description="Largest single complex input.")
+    log_bytes: int = Field(10_000_000, gt=0, description="What is kept of a job's standard output and error, each.")
+    walltime_seconds: int = Field(3600, gt=0, description="Walltime of a process that states none.")
+    max_walltime_seconds: int = Field(86_400, gt=0, description="No process or request gets more.")
+    memory_mb: int | None = Field(None, gt=0, description="Memory of a local job whose process states none, in MiB.")
+
+
+class Inputs(Section):
+    """What inputs by reference may point at."""
+
+    schemes: tuple[Literal["http", "https", "file"], ...] = Field(("http", "https"), description="Allowed schemes.")
+    hosts: tuple[str, ...] = Field(
+        ("*",), description="Allowed host names; '*.example.org' allows subdomains, '*' any host with a public address."
+    )
+    private_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (), description="Loopback, private and link-local networks that are allowed all the same."
+    )
+    folders: tuple[Path, ...] = Field((), description="Folders below which file: inputs are allowed.")
+    timeout_seconds: float = Field(60.0, gt=0, description="Longest silence of a remote host.")
+    total_seconds: float = Field(600.0, gt=0, description="Longest time for fetching one input.")
+    redirects: int = Field(5, ge=0, description="Redirects that are followed; each is checked.")
+    parallel: int = Field(8, ge=1, description="Inputs fetched at the same time.")
+
+
+class Processes(Section):
+    """Where processes come from."""
+
+    modules: tuple[str, ...] = Field((), description="Importable modules that define processes.")
+    folders: tuple[Path, ...] = Field((), description="Watched folders with one Python file per group of processes.")
+    watch_seconds: float = Field(2.0, gt=0, description="How often the folders are looked at.")
+
+
+class Cluster(Section):
+    """One place where jobs run."""
+
+    scheduler: Literal["local"] = Field("local", description="The batch system.")
+    python: str | None = Field(None, description="Python that runs the launcher; default: the server's own.")
+    environment: dict[str, str] = Field(default_factory=dict, description="Environment variables of the jobs.")
+    query_seconds: float = Field(2.0, gt=0, description="Least time between two queries of the scheduler.")
+    command_seconds: float = Field(30.0, gt=0, description="Longest time for one scheduler command.")
+    lost_seconds: float = Field(30.0, gt=0, description="How long a vanished job may be silent before it counts as lost.")
+
+
+class Logging(Section):
+    """What is logged, and where."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
+    file: Path | None = Field(None, description="Log file; default: standard error.")
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    server: Server = Server()
+    metadata: ServiceMetadata = ServiceMetadata()
+    storage: Storage = Storage()
+    database: Database = Database()
+    limits: Limits = Limits()
+    inputs: Inputs = Inputs()
+    processes: Processes = Processes()
+    clusters: dict[str, Cluster] = Field(default_factory=lambda: {"local": Cluster()}, min_length=1)
+    default_cluster: str = Field("local", description="The cluster of a process that names none.")
+    logging: Logging = Logging()
+
+    @field_validator("clusters")
+    @classmethod
+    def _has_local(cls, clusters: dict[str, Cluster]) -> dict[str, Cluster]:
+        return {"local": Cluster(), **clusters}
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL of the job database."""
+        return self.database.url or f"sqlite:///{self.storage.root / 'jobs.sqlite'}"
+
+
+def load_settings(path: Path | None) -> Settings:
+    """The settings in a TOML file (None: all defaults). Relative paths count from the file's own folder.
+
+    Raises ConfigError with file, key and a suggestion.
+    """
+    if path is None:
+        return _absolute(Settings(), Path.cwd())
+    try:
+        with path.open("rb") as stream:
+            content = tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return _absolute(parse_settings(content, str(path)), path.resolve().parent)
+
+
+def parse_settings(content: Mapping[str, Any], origin: str = "configuration") -> Settings:
+    """Settings from parsed TOML; raises ConfigError that lists every problem, one a line."""
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{origin}: {line}" for line in _problems(error))) from error
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for entry in error.errors():
+        key = ".".join(str(part) for part in entry["loc"])
+        if entry["type"] == "extra_forbidden":
+            yield f"unknown key {key}{_suggestion(entry['loc'])}"
+        else:
+            yield f"{key}: {entry['msg']}"
+
+
+def _suggestion(location: tuple[int | str, ...]) -> str:
+    known = _fields_at(location[:-1])
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(sorted(known))}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in location:
+        if part == "clusters":
+            model = Cluster
+        elif str(part) in model.model_fields:
+            annotation = model.model_fields[str(part)].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                model = annotation
+    return list(model.model_fields)
+
+
+def _absolute(settings: Settings, base: Path) -> Settings:
+    storage = settings.storage
+    processes = settings.processes
+    return settings.model_copy(
+        update={
+            "storage": storage.model_copy(
+                update={
+                    "root": base / storage.root,
+                    "runtime": None if storage.runtime is None else base / storage.runtime,
+                }
+            ),
+            "processes": processes.model_copy(update={"folders": tuple(base / folder for folder in processes.folders)}),
+            "inputs": settings.inputs.model_copy(
+                update={"folders": tuple(base / folder for folder in settings.inputs.folders)}
+            ),
+        }
+    )

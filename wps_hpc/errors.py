@@ -1,0 +1,131 @@
+"""One exception class for each OWS exceptionCode, with its locator and HTTP status.
+
+Codes: OGC 05-007r7 (WPS 1.0.0) table 38 and OWS Common 1.1 (06-121r3) table 25; HTTP statuses as OWS Common gives them,
+for the WPS-specific ones the status that says the same. The text is a sentence that tells the client what to do;
+anything for the operator goes to the log.
+"""
+
+from __future__ import annotations
+
+
+class ServiceError(Exception):
+    """What a client is told. Subclasses fix the code; an unexpected failure is NoApplicableCode."""
+
+    code = "NoApplicableCode"
+    http_status = 500
+    #: Seconds after which a client may try again, where that makes sense.
+    retry_after: int | None = None
+
+    def __init__(self, text: str, locator: str | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.locator = locator
+
+
+class NoApplicableCode(ServiceError):
+    """Something went wrong that no other code describes."""
+
+
+class BadRequest(ServiceError):
+    """The request is not even readable (malformed XML, a DTD, a body that never arrived): NoApplicableCode with 400."""
+
+    http_status = 400
+
+
+class NotFound(ServiceError):
+    """The document asked for does not exist, or no longer: NoApplicableCode with 404."""
+
+    http_status = 404
+
+
+class MissingParameterValue(ServiceError):
+    """A mandatory parameter is not there; the locator names it."""
+
+    code = "MissingParameterValue"
+    http_status = 400
+
+
+class InvalidParameterValue(ServiceError):
+    """A parameter has a value that the service or process does not accept; the locator names it."""
+
+    code = "InvalidParameterValue"
+    http_status = 400
+
+
+class OperationNotSupported(ServiceError):
+    """The operation is not one of this service; the locator names it."""
+
+    code = "OperationNotSupported"
+    http_status = 501
+
+
+class VersionNegotiationFailed(ServiceError):
+    """None of the AcceptVersions is served."""
+
+    code = "VersionNegotiationFailed"
+    http_status = 400
+
+
+class InvalidUpdateSequence(ServiceError):
+    """The client's updateSequence is newer than the service's."""
+
+    code = "InvalidUpdateSequence"
+    http_status = 400
+
+
+class OptionNotSupported(ServiceError):
+    """An option of an operation is not supported."""
+
+    code = "OptionNotSupported"
+    http_status = 501
+
+
+class NotEnoughStorage(ServiceError):
+    """The server cannot store what the request needs."""
+
+    code = "NotEnoughStorage"
+    http_status = 507
+
+
+class ServerBusy(ServiceError):
+    """No place is free now; the client may try again."""
+
+    code = "ServerBusy"
+    http_status = 503
+    retry_after = 10
+
+
+class FileSizeExceeded(ServiceError):
+    """A body or an input is larger than the service or the process accepts; the locator names the input."""
+
+    code = "FileSizeExceeded"
+    http_status = 413
+
+
+class StorageNotSupported(ServiceError):
+    """The process cannot store its response or run asynchronously."""
+
+    code = "StorageNotSupported"
+    http_status = 400
+
+
+#: The text that PyWPS's clients know, word for word.
+PARALLEL_LIMIT_TEXT = "Maximum number of parallel running processes reached. Please try later."
+
+#: exceptionCode to class, for failures that travelled as text through the launcher or the database.
+BY_CODE: dict[str, type[ServiceError]] = {
+    cls.code: cls
+    for cls in (
+        NoApplicableCode,
+        MissingParameterValue,
+        InvalidParameterValue,
+        OperationNotSupported,
+        VersionNegotiationFailed,
+        InvalidUpdateSequence,
+        OptionNotSupported,
+        NotEnoughStorage,
+        ServerBusy,
+        FileSizeExceeded,
+        StorageNotSupported,
+    )
+}

@@ -1,0 +1,1 @@
+"""The LIFE of one Execute, from admission to purge."""

@@ -1,0 +1,73 @@
+"""What the launcher and a process agree on at run time: the job argument, and how any kind of process is run.
+
+Node half: Python 3.9, standard library alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Mapping, Optional, Protocol
+
+from joblauncher.formats.folder import JobFolder
+from joblauncher.formats.records import RequestRecord
+from joblauncher.formats.values import Value
+from wps_hpc.processes.description import ProcessDescription, Resources
+
+
+class ProcessError(Exception):
+    """What an author raises to tell the client why a process cannot go on. The text reaches the client as it is.
+
+    ``code`` and ``locator`` become those of the OWS exception.
+    """
+
+    def __init__(self, text: str, code: str = "NoApplicableCode", locator: Optional[str] = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+        self.locator = locator
+
+
+class Cancelled(BaseException):
+    """Raised inside the process when the job is cancelled or preempted (SIGTERM), so that ``finally`` blocks run."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The ``job`` argument of a process function: one run, seen from inside.
+
+    ``workdir`` is the run's own folder and the current directory. ``resources`` is what the job was given.
+    """
+
+    id: str
+    workdir: Path
+    resources: Resources
+    logger: logging.Logger
+    language: str
+    report: Callable[[float, str], None]
+    on_time_warning: Callable[[Callable[[], None]], None]
+
+    def progress(self, percent: float, message: str = "") -> None:
+        """Tell the client how far the run is: 0 to 100, and a short sentence. Cheap: reports are throttled."""
+        self.report(percent, message)
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """Where a run reads and writes: the job folder, its attempt's working directory and outputs folder."""
+
+    job: JobFolder
+    work: Path
+    outputs: Path
+
+
+class Runnable(Protocol):
+    """A process that can be run, whatever it was made of. It is what ``payload.dill`` holds."""
+
+    description: ProcessDescription
+
+    def run(self, request: RequestRecord, job: Job, folders: RunFolders) -> Mapping[str, tuple[Value, ...]]:
+        """Run once and return the outputs by identifier; files lie in ``folders.outputs`` with relative paths
+        ``outputs/<name>``. Raises ProcessError for what the client should read; anything else is a defect of the
+        process and becomes a failure with its exception's class and text."""
