@@ -1,0 +1,1 @@
+"""The batch scripts that a site administrator edits, one Jinja2 template per scheduler."""
