@@ -1,4 +1,4 @@
-"""The server's settings: one TOML file read into one typed object, every option with a default that works on a laptop.
+"""The server's settings: one TOML file, one typed object; every option has a default that works on a laptop.
 
 An unknown key is an error that names the nearest known one. ``wps-hpc init`` writes these fields, with their
 descriptions as comments.
@@ -7,13 +7,18 @@ descriptions as comments.
 from __future__ import annotations
 
 import difflib
+import json
+import os
+import re
+import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 
 class ConfigError(Exception):
@@ -29,18 +34,35 @@ class Section(BaseModel):
 class Server(Section):
     """Where the server listens and what it calls itself."""
 
-    host: str = Field("127.0.0.1", description="Address to bind. Loopback by default: put a proxy in front to publish.")
+    host: str = Field(
+        "127.0.0.1", description="Address to bind. Loopback by default: put a proxy in front to publish."
+    )
     port: int = Field(8095, ge=0, le=65535, description="TCP port.")
     public_url: str | None = Field(
-        None, description="The address that clients use, such as https://wps.example.org; default: http://host:port."
+        None,
+        description="The address that clients use; default: http://host:port.",
+        examples=["https://wps.example.org"],
     )
     web_processes: int = Field(2, ge=1, description="Web server processes.")
     web_threads: int = Field(8, ge=1, description="Threads of each web process.")
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         (), description="Networks of proxies whose REMOTE_USER header (X-Remote-User) is believed."
     )
-    body_timeout: float = Field(30.0, gt=0, description="Seconds within which a request's body must have arrived.")
-    languages: tuple[str, ...] = Field(("en-US",), min_length=1, description="Languages offered, the default first.")
+    header_timeout: float = Field(
+        10.0, gt=0, description="Seconds within which a request's head must have arrived."
+    )
+    body_timeout: float = Field(
+        30.0, gt=0, description="Seconds within which a request's body must have arrived."
+    )
+    keepalive_seconds: int = Field(5, ge=0, description="An idle connection is closed after so many seconds.")
+    graceful_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="When the server stops, requests under way get so long to finish; jobs go on anyway.",
+    )
+    languages: tuple[str, ...] = Field(
+        ("en-US",), min_length=1, description="Languages offered, the default first."
+    )
 
     @property
     def base_url(self) -> str:
@@ -52,21 +74,23 @@ class ServiceMetadata(Section):
     """What capabilities documents say about the service and its provider."""
 
     title: str = Field("wps-hpc", description="Title of the service.")
-    abstract: str = Field("Processes that run on this site's cluster.", description="One paragraph about the service.")
+    abstract: str = Field(
+        "Processes that run on this site's cluster.", description="One paragraph about the service."
+    )
     keywords: tuple[str, ...] = Field(("WPS", "HPC"), description="Keywords.")
     fees: str = Field("NONE", description="Fees.")
     access_constraints: str = Field("NONE", description="Access constraints.")
     provider_name: str = Field("unnamed provider", description="The organisation that runs the service.")
-    provider_url: str | None = Field(None, description="Its web site.")
-    contact_name: str | None = Field(None, description="A person to ask.")
-    contact_position: str | None = Field(None, description="That person's position.")
-    contact_phone: str | None = Field(None, description="Telephone.")
-    contact_email: str | None = Field(None, description="Mail address.")
-    address: str | None = Field(None, description="Street address.")
-    city: str | None = Field(None, description="City.")
-    region: str | None = Field(None, description="Administrative area.")
-    postal_code: str | None = Field(None, description="Postal code.")
-    country: str | None = Field(None, description="Country.")
+    provider_url: str | None = Field(None, description="Its web site.", examples=["https://www.example.org"])
+    contact_name: str | None = Field(None, description="A person to ask.", examples=["Ada Operator"])
+    contact_position: str | None = Field(None, description="That person's position.", examples=["Operator"])
+    contact_phone: str | None = Field(None, description="Telephone.", examples=["+49 30 901820"])
+    contact_email: str | None = Field(None, description="Mail address.", examples=["wps@example.org"])
+    address: str | None = Field(None, description="Street address.", examples=["1 Example Street"])
+    city: str | None = Field(None, description="City.", examples=["Exampleton"])
+    region: str | None = Field(None, description="Administrative area.", examples=["Exampleshire"])
+    postal_code: str | None = Field(None, description="Postal code.", examples=["12345"])
+    country: str | None = Field(None, description="Country.", examples=["Germany"])
 
 
 class Storage(Section):
@@ -74,7 +98,9 @@ class Storage(Section):
 
     root: Path = Field(Path("wps-hpc-data"), description="Root of job folders, launcher and trash.")
     runtime: Path | None = Field(
-        None, description="Folder on this host for sockets and pid files; default: <root>/run."
+        None,
+        description="Folder on this host for sockets and pid files; default: <root>/run.",
+        examples=["/run/wps-hpc"],
     )
     keep_days: float = Field(7.0, gt=0, description="Days that a finished job and its outputs stay.")
     trash_hours: float = Field(24.0, gt=0, description="Hours that an expired job's files stay in the trash.")
@@ -89,7 +115,9 @@ class Database(Section):
     """Where jobs are recorded."""
 
     url: str | None = Field(
-        None, description="SQLAlchemy URL; default: SQLite at <storage.root>/jobs.sqlite. PostgreSQL: postgresql+psycopg://…"
+        None,
+        description="SQLAlchemy URL; default: SQLite at <storage.root>/jobs.sqlite.",
+        examples=["postgresql+psycopg://wps@localhost/wps"],
     )
     lease_seconds: float = Field(10.0, gt=0, description="A worker that is silent for so long is replaced.")
 
@@ -99,24 +127,33 @@ class Limits(Section):
 
     parallel: int = Field(4, ge=0, description="Jobs that run, or wait at a scheduler, at the same time.")
     queued: int = Field(1000, ge=0, description="Accepted jobs that wait for a place.")
-    sync_seconds: float = Field(15.0, gt=0, description="A synchronous call is dismissed after so many seconds.")
+    sync_seconds: float = Field(
+        15.0, gt=0, description="A synchronous call is dismissed after so many seconds."
+    )
     grace_seconds: float = Field(
         0.0, ge=0, description="An asynchronous call waits so long for its job, to answer it as finished."
     )
     request_bytes: int = Field(64_000_000, gt=0, description="Largest request body.")
     input_bytes: int = Field(256_000_000, gt=0, description="Largest single complex input.")
-    log_bytes: int = Field(10_000_000, gt=0, description="What is kept of a job's standard output and error, each.")
+    log_bytes: int = Field(
+        10_000_000, gt=0, description="What is kept of a job's standard output and error, each."
+    )
     walltime_seconds: int = Field(3600, gt=0, description="Walltime of a process that states none.")
     max_walltime_seconds: int = Field(86_400, gt=0, description="No process or request gets more.")
-    memory_mb: int | None = Field(None, gt=0, description="Memory of a local job whose process states none, in MiB.")
+    memory_mb: int | None = Field(
+        None, gt=0, description="Memory of a local job whose process states none, in MiB.", examples=[2048]
+    )
 
 
 class Inputs(Section):
     """What inputs by reference may point at."""
 
-    schemes: tuple[Literal["http", "https", "file"], ...] = Field(("http", "https"), description="Allowed schemes.")
+    schemes: tuple[Literal["http", "https", "file"], ...] = Field(
+        ("http", "https"), description="Allowed schemes."
+    )
     hosts: tuple[str, ...] = Field(
-        ("*",), description="Allowed host names; '*.example.org' allows subdomains, '*' any host with a public address."
+        ("*",),
+        description="Allowed host names; '*.example.org' allows subdomains, '*' any with a public address.",
     )
     private_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         (), description="Loopback, private and link-local networks that are allowed all the same."
@@ -132,7 +169,9 @@ class Processes(Section):
     """Where processes come from."""
 
     modules: tuple[str, ...] = Field((), description="Importable modules that define processes.")
-    folders: tuple[Path, ...] = Field((), description="Watched folders with one Python file per group of processes.")
+    folders: tuple[Path, ...] = Field(
+        (), description="Watched folders with one Python file per group of processes."
+    )
     watch_seconds: float = Field(2.0, gt=0, description="How often the folders are looked at.")
 
 
@@ -140,18 +179,28 @@ class Cluster(Section):
     """One place where jobs run."""
 
     scheduler: Literal["local"] = Field("local", description="The batch system.")
-    python: str | None = Field(None, description="Python that runs the launcher; default: the server's own.")
-    environment: dict[str, str] = Field(default_factory=dict, description="Environment variables of the jobs.")
+    python: str | None = Field(
+        None,
+        description="Python that runs the launcher; default: the server's own.",
+        examples=["/usr/bin/python3"],
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict, description="Environment variables of the jobs."
+    )
     query_seconds: float = Field(2.0, gt=0, description="Least time between two queries of the scheduler.")
     command_seconds: float = Field(30.0, gt=0, description="Longest time for one scheduler command.")
-    lost_seconds: float = Field(30.0, gt=0, description="How long a vanished job may be silent before it counts as lost.")
+    lost_seconds: float = Field(
+        30.0, gt=0, description="How long a vanished job may be silent before it counts as lost."
+    )
 
 
 class Logging(Section):
     """What is logged, and where."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
-    file: Path | None = Field(None, description="Log file; default: standard error.")
+    file: Path | None = Field(
+        None, description="Log file; default: standard error.", examples=["/var/log/wps-hpc.log"]
+    )
 
 
 class Settings(Section):
@@ -172,6 +221,14 @@ class Settings(Section):
     @classmethod
     def _has_local(cls, clusters: dict[str, Cluster]) -> dict[str, Cluster]:
         return {"local": Cluster(), **clusters}
+
+    @model_validator(mode="after")
+    def _default_cluster_exists(self) -> Self:
+        if self.default_cluster not in self.clusters:
+            raise ValueError(
+                f"default_cluster {self.default_cluster!r} is none of {', '.join(sorted(self.clusters))}"
+            )
+        return self
 
     @property
     def database_url(self) -> str:
@@ -232,19 +289,105 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _absolute(settings: Settings, base: Path) -> Settings:
-    storage = settings.storage
-    processes = settings.processes
-    return settings.model_copy(
-        update={
-            "storage": storage.model_copy(
-                update={
-                    "root": base / storage.root,
-                    "runtime": None if storage.runtime is None else base / storage.runtime,
-                }
-            ),
-            "processes": processes.model_copy(update={"folders": tuple(base / folder for folder in processes.folders)}),
-            "inputs": settings.inputs.model_copy(
-                update={"folders": tuple(base / folder for folder in settings.inputs.folders)}
-            ),
-        }
-    )
+    """Every relative path of the settings, counted from ``base``."""
+    storage, processes, logging = settings.storage, settings.processes, settings.logging
+    changes: dict[str, Section] = {
+        "storage": storage.model_copy(
+            update={"root": base / storage.root, "runtime": storage.runtime and base / storage.runtime}
+        ),
+        "database": settings.database.model_copy(
+            update={"url": _absolute_sqlite(settings.database.url, base)}
+        ),
+        "processes": processes.model_copy(
+            update={"folders": tuple(base / folder for folder in processes.folders)}
+        ),
+        "inputs": settings.inputs.model_copy(
+            update={"folders": tuple(base / folder for folder in settings.inputs.folders)}
+        ),
+        "logging": logging.model_copy(update={"file": logging.file and base / logging.file}),
+    }
+    return settings.model_copy(update=changes)
+
+
+def _absolute_sqlite(url: str | None, base: Path) -> str | None:
+    relative = re.fullmatch(r"(sqlite(?:\+\w+)?:///)([^/:].*)", url or "")
+    return f"{relative[1]}{base / relative[2]}" if relative else url
+
+
+def find_config(named: Path | None) -> Path | None:
+    """The configuration file to use: ``named``, else ``$WPS_HPC_CONFIG``, else ``./wps-hpc.toml`` if it is there.
+
+    None means all defaults. A file that is named but missing is for ``load_settings`` to report.
+    """
+    if named is not None:
+        return named
+    if variable := os.environ.get("WPS_HPC_CONFIG"):
+        return Path(variable)
+    here = Path("wps-hpc.toml")
+    return here if here.is_file() else None
+
+
+def render_template(values: Mapping[str, Any] | None = None) -> str:
+    """A commented configuration file: every option with its description and its default, commented out.
+
+    ``values`` (dotted key to value) are written as set. Raises ConfigError when one of them is not an option, or is
+    not acceptable.
+    """
+    given = dict(values or {})
+    parse_settings(_nested(given), "given values")
+    lines = [
+        "# Configuration of wps-hpc. Every option is here with its default (or an example), commented out.",
+        "",
+    ]
+    lines += _option_lines("", {"default_cluster": Settings.model_fields["default_cluster"]}, given)
+    for name, model in _sections().items():
+        lines += [*_comment(model.__doc__ or ""), f"[{name}]", ""]
+        lines += _option_lines(f"{name}.", model.model_fields, given)
+    return "\n".join(lines)
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    """Every table of the file with its model, in the order of the fields."""
+    kinds = {name: field.annotation for name, field in Settings.model_fields.items()}
+    sections = {n: kind for n, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
+    return {**sections, "clusters.local": Cluster}
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for key, value in values.items():
+        *tables, name = key.split(".")
+        table = content
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[name] = value
+    return content
+
+
+def _option_lines(prefix: str, fields: Mapping[str, FieldInfo], given: Mapping[str, Any]) -> Iterator[str]:
+    for name, field in fields.items():
+        yield from _comment(field.description or "")
+        if (key := prefix + name) in given:
+            yield f"{name} = {_toml(given[key])}"
+        else:
+            yield f"#{name} = {_toml(_shown_value(field))}"
+        yield ""
+
+
+def _shown_value(field: FieldInfo) -> Any:
+    default = field.get_default(call_default_factory=True)
+    return field.examples[0] if default is None and field.examples else default
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return json.dumps(str(value), ensure_ascii=False)
