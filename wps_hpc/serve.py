@@ -1,0 +1,349 @@
+"""``wps-hpc serve``: a supervisor with two children, the web server (gunicorn) and the worker.
+
+The supervisor binds the socket, forks the children and starts one again when it dies, sooner at first and
+later if it keeps dying. It runs no thread and holds no database connection, so that nothing of the kind
+crosses a fork. gunicorn does not preload the application either: each web process makes its own engine,
+threads and catalogue, because what authors import (GDAL, OpenMP) need not survive a fork. A worker that
+died alone is replaced while requests go on being accepted; while the web server restarts, connections
+wait in the socket's backlog.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from gunicorn import glogging
+from gunicorn.app.base import BaseApplication
+from gunicorn.http.errors import NoMoreData
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers import gthread
+
+from wps_hpc.config import ConfigError, Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logging.getLogger(__name__)
+
+#: A client that takes nothing of its answer for so many seconds is dropped.
+SEND_SECONDS = 60.0
+#: Seconds before a child that died is started again, by how often it died in a row; then the last one.
+BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+#: A child that lived so many seconds starts again from the first back-off.
+LIVED_SECONDS = 60.0
+#: What children get to stop beyond the grace of requests, before they are killed.
+STOP_MARGIN = 5.0
+#: gunicorn's exit codes for an application that cannot be loaded: starting it again will not help.
+BOOT_ERRORS = frozenset({3, 4})
+
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Child:
+    """One supervised process: what it runs, and how it has fared."""
+
+    name: str
+    main: Callable[[], int]
+    pid: int | None = None
+    started: float = 0.0
+    start_at: float = 0.0
+    deaths: int = 0
+
+    def start(self) -> None:
+        """Fork and run ``main`` in the child, which dies with its parent."""
+        self.started = time.monotonic()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        self.pid = os.fork() or _run_child(self.main, parent)
+        log.info("%s started as process %d", self.name, self.pid)
+
+    def died(self, status: int) -> None:
+        """Note the death and plan the next start."""
+        lived = time.monotonic() - self.started
+        self.deaths = 1 if lived > LIVED_SECONDS else self.deaths + 1
+        wait = BACK_OFF[min(self.deaths, len(BACK_OFF)) - 1]
+        self.pid = None
+        self.start_at = time.monotonic() + wait
+        log.error("%s ended unexpectedly (%s); starts again in %g s", self.name, describe_end(status), wait)
+
+
+def describe_end(status: int) -> str:
+    """A wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
+
+def _run_child(main: Callable[[], int], parent: int) -> NoReturn:
+    """The life of a child, from the fork to its exit; never returns into the parent's code."""
+    code = 1
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        die_with(parent)
+        code = main()
+    except SystemExit as leave:
+        code = leave.code if isinstance(leave.code, int) else 1
+    except BaseException:
+        log.exception("process %d ends by an error", os.getpid())
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel send this process SIGTERM when ``parent`` is gone, however it went."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        raise SystemExit(1)
+
+
+@dataclass
+class Supervisor:
+    """Keeps its children running until SIGTERM, SIGINT or SIGHUP;
+
+    then stops them. Runs in the main thread, alone.
+    """
+
+    children: list[Child]
+    grace: float
+    _failed: bool = field(default=False, init=False)
+
+    def run(self) -> int:
+        """Run until told to stop.
+
+        Returns the exit code: 0, or 1 when the web application cannot be loaded.
+        """
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            while self._start_due() and not self._told_to_stop():
+                self._reap()
+            self._stop()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+        return 1 if self._failed else 0
+
+    def _start_due(self) -> bool:
+        """Start every child whose time has come; false when there is no point in going on."""
+        for child in self.children:
+            if not self._failed and child.pid is None and child.start_at <= time.monotonic():
+                child.start()
+        return not self._failed
+
+    def _told_to_stop(self) -> bool:
+        """Wait for a signal or for the next start; true for a signal to stop."""
+        due = [child.start_at for child in self.children if child.pid is None]
+        timeout = max(0.0, min(due) - time.monotonic()) if due else 3600.0
+        received = signal.sigtimedwait(_SIGNALS, timeout)
+        return received is not None and received.si_signo != signal.SIGCHLD
+
+    def _reap(self) -> None:
+        """Note every child that has ended since the last look."""
+        for child in self.children:
+            pid, status = os.waitpid(child.pid, os.WNOHANG) if child.pid else (0, 0)
+            if pid:
+                child.died(status)
+                self._failed |= os.waitstatus_to_exitcode(status) in BOOT_ERRORS
+
+    def _stop(self) -> None:
+        """SIGTERM to all children, their grace, then SIGKILL.
+
+        Jobs are in sessions of their own and go on.
+        """
+        deadline = time.monotonic() + self.grace + STOP_MARGIN
+        self._signal(signal.SIGTERM)
+        while any(child.pid for child in self.children) and time.monotonic() < deadline:
+            signal.sigtimedwait({signal.SIGCHLD}, deadline - time.monotonic())
+            self._collect()
+        self._signal(signal.SIGKILL)
+        for child in self.children:
+            if child.pid:
+                log.error("%s did not stop within %g s and was killed", child.name, self.grace + STOP_MARGIN)
+                os.waitpid(child.pid, 0)
+
+    def _collect(self) -> None:
+        for child in self.children:
+            if child.pid and os.waitpid(child.pid, os.WNOHANG)[0]:
+                child.pid = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        for child in self.children:
+            if child.pid:
+                os.kill(child.pid, number)
+
+
+class PatientUnreader(SocketUnreader):  # type: ignore[misc]
+    """Reads from a client's socket until a deadline (monotonic seconds), however little comes at a time.
+
+    After each read the socket gets the limit for sending, which is what it does next.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.deadline = time.monotonic()
+        self.late: Exception = NoMoreData()
+
+    def allow(self, seconds: float, late: Exception) -> None:
+        """From now on, ``late`` is raised ``seconds`` from now."""
+        self.deadline = time.monotonic() + seconds
+        self.late = late
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """What the client sent next; raises ``late`` after the deadline."""
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
+            raise self.late
+        self.sock.settimeout(remaining)
+        try:
+            received: bytes = super().chunk(size_hint)
+            return received
+        except TimeoutError:
+            raise self.late from None
+        finally:
+            self.sock.settimeout(SEND_SECONDS)
+
+
+class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
+    """gunicorn's threaded worker with a limit of time for the head and for the body of each request.
+
+    gunicorn itself only waits without a thread for a connection's first byte; a client that sends a byte
+    now and then would keep a thread for ever. A late head closes the connection; a late body makes
+    ``wsgi.input.read`` raise TimeoutError, which the application answers.
+    """
+
+    def handle(self, conn: Any) -> Any:
+        """Serve one request of a connection, in a thread of the pool."""
+        if not conn.initialized:
+            if not conn.wait_for_data(gthread.DEFAULT_WORKER_DATA_TIMEOUT):
+                return gthread._DEFER
+            conn.init()
+            conn.parser.unreader = PatientUnreader(conn.sock)
+        conn.parser.unreader.allow(self.app.settings.server.header_timeout, NoMoreData())
+        return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Run the application for a request whose head has been read."""
+        conn.parser.unreader.allow(
+            self.app.settings.server.body_timeout, TimeoutError("the request's body did not arrive in time")
+        )
+        return super().handle_request(req, conn)
+
+
+class ServerLog(glogging.Logger):  # type: ignore[misc]
+    """gunicorn's own messages in the server's log; no access log (the proxy in front has one)."""
+
+    def setup(self, cfg: Any) -> None:
+        """Hand everything to the root logger instead of a handler of gunicorn's."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.NOTSET if cfg.loglevel == "debug" else logging.WARNING)
+
+
+class WebServer(BaseApplication):  # type: ignore[misc]
+    """gunicorn around the application that ``load_app`` makes, in each web process anew."""
+
+    def __init__(
+        self, settings: Settings, listener: socket.socket, load_app: Callable[[], WSGIApplication]
+    ) -> None:
+        self.settings = settings
+        self.listener = listener
+        self.load_app = load_app
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set gunicorn's options; nothing is read from the environment or from files."""
+        for name, value in gunicorn_options(self.settings, self.listener).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> WSGIApplication:
+        """The application; called once in each web process, after the fork."""
+        return self.load_app()
+
+
+def gunicorn_options(settings: Settings, listener: socket.socket) -> Mapping[str, Any]:
+    """gunicorn's options, by gunicorn's names.
+
+    gunicorn closes the descriptor that it is given: it gets a copy.
+    """
+    server = settings.server
+    return {
+        "bind": f"fd://{os.dup(listener.fileno())}",
+        "workers": server.web_processes,
+        "worker_class": PatientWorker,
+        "threads": server.web_threads,
+        "keepalive": server.keepalive_seconds,
+        "graceful_timeout": max(1, round(server.graceful_seconds)),
+        "preload_app": False,
+        "logger_class": ServerLog,
+        "loglevel": "debug" if settings.logging.level == "DEBUG" else "warning",
+        "accesslog": None,
+        "control_socket_disable": True,
+        # Only this server's own check of trusted_proxies decides what a forwarded header means.
+        "forwarded_allow_ips": "",
+        "http_protocols": "h1",
+    }
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket. Raises ConfigError when the address is taken or not this host's."""
+    server = settings.server
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    try:
+        return socket.create_server((server.host, server.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {server.host}:{server.port}: {error.strerror or error}"
+        ) from error
+
+
+def with_port(settings: Settings, listener: socket.socket) -> Settings:
+    """The settings with the port that was really bound, for ``port = 0``."""
+    port = int(listener.getsockname()[1])
+    return settings.model_copy(update={"server": settings.server.model_copy(update={"port": port})})
+
+
+def serve(settings: Settings, *, worker: bool = True) -> int:
+    """Serve until SIGTERM or SIGINT and return the exit code. Raises ConfigError when it cannot start."""
+    listener = listen(settings)
+    settings = with_port(settings, listener)
+    children = [Child("web server", lambda: run_web(settings, listener))]
+    if worker:
+        children.append(Child("worker", lambda: run_worker(settings)))
+    log.info("serving at %s", settings.server.base_url)
+    try:
+        return Supervisor(children, settings.server.graceful_seconds).run()
+    finally:
+        listener.close()
+
+
+def run_web(settings: Settings, listener: socket.socket) -> int:
+    """The web child: gunicorn, until SIGTERM."""
+    from wps_hpc.site import web_app
+
+    WebServer(settings, listener, lambda: web_app(settings)).run()
+    return 0
+
+
+def run_worker(settings: Settings) -> int:
+    """The worker child, until SIGTERM."""
+    from wps_hpc import worker
+
+    return worker.main(settings)
