@@ -1,0 +1,460 @@
+"""`make demo`: a server on this machine, two real Executes on real data, and the addresses to look at.
+
+``python -m wps_hpc.examples.demo`` writes a configuration into ``wps-hpc-demo/``, starts the server from it as anybody
+would, and talks to it as any WPS 1.0.0 client would: XML over HTTP, nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import click
+import filelock
+import httpx
+from lxml import etree
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+WPS = "http://www.opengis.net/wps/1.0.0"
+OWS = "http://www.opengis.net/ows/1.1"
+XLINK = "http://www.w3.org/1999/xlink"
+NAMESPACES = {"wps": WPS, "ows": OWS, "xlink": XLINK}
+
+#: What the demonstration offers. ``misbehave`` is for operators and stays out.
+MODULES = ("hello", "echo", "sleep", "buffer", "zonal_statistics", "contours", "time_mean")
+#: What the two Executes import on the node, by module name.
+NEEDED = ("numpy", "rasterio", "shapely", "pyproj")
+#: The port that is tried first; another one is taken when it is in use.
+FIRST_PORT = 8095
+#: Seconds for the server to answer, for a job to end, and for the server to stop.
+TIME_TO_START = 60.0
+TIME_TO_RUN = 300.0
+TIME_TO_STOP = 20.0
+#: Seconds between two looks at a status document.
+POLL_SECONDS = 0.2
+#: Lines of the server's log that a failure shows.
+LOG_LINES = 30
+
+
+class DemoError(Exception):
+    """The demonstration cannot go on; the text says why."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A complex input that is sent within the request: its bytes, in base64 or as text."""
+
+    content: bytes
+    mime_type: str
+    encoding: str | None = None
+
+    def text(self) -> str:
+        """What stands in the request."""
+        return base64.b64encode(self.content).decode() if self.encoding == "base64" else self.content.decode()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One Execute: a process, its inputs, and the one complex output that is asked for by reference."""
+
+    process: str
+    output: str
+    inputs: dict[str, str | Document] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Where a successful job left its status document and its output."""
+
+    status: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """The demonstration's folder."""
+
+    folder: Path
+
+    @property
+    def configuration(self) -> Path:
+        """The configuration that the server is started with."""
+        return self.folder / "wps-hpc.toml"
+
+    @property
+    def processes(self) -> Path:
+        """The watched folder: a file with processes that is put here is served at once."""
+        return self.folder / "processes"
+
+    @property
+    def log(self) -> Path:
+        """Everything that the server says."""
+        return self.folder / "server.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held while a demonstration runs here: two servers must not share a storage folder."""
+        return self.folder / ".lock"
+
+
+def configuration(port: int) -> str:
+    """The text of the configuration file; relative paths count from its own folder."""
+    modules = ", ".join(f'"wps_hpc.examples.{name}"' for name in MODULES)
+    return f"""\
+# Written by the demonstration; `wps-hpc init` writes one with every option explained.
+[server]
+port = {port}
+
+[metadata]
+title = "wps-hpc demonstration"
+abstract = "Example processes on this machine."
+
+[storage]
+root = "data"
+
+[processes]
+modules = [{modules}]
+folders = ["processes"]
+"""
+
+
+def free_port(first: int) -> int:
+    """``first`` when nobody listens there, else a free port of the system's choice."""
+    for port in (first, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise DemoError("no TCP port of this machine is free")
+
+
+def check_libraries() -> None:
+    """Raise DemoError when the libraries of the example processes are not installed."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DemoError(f"not installed: {', '.join(missing)}. Install them with: pip install 'wps-hpc[examples]'")
+
+
+def prepare(place: Place, port: int) -> None:
+    """Make the folder and write the configuration for that port."""
+    place.processes.mkdir(parents=True, exist_ok=True)
+    place.configuration.write_text(configuration(port), encoding="utf-8")
+
+
+@contextmanager
+def locked(place: Place) -> Iterator[None]:
+    """Have the folder for this demonstration alone; raises DemoError while another one uses it."""
+    place.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(place.lock, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise DemoError(
+            f"another demonstration is running in {place.folder}; stop it, or name another --folder"
+        ) from None
+
+
+@contextmanager
+def running_server(place: Place) -> Iterator[subprocess.Popen[bytes]]:
+    """The real server as a child in a session of its own, so that Ctrl-C reaches it through us alone."""
+    command = [sys.executable, "-m", "wps_hpc.cli", "serve", "--config", str(place.configuration)]
+    with place.log.open("wb") as log:
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield server
+    finally:
+        stop(server)
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server: TERM, as a service supervisor would, and KILL if it does not listen."""
+    if server.poll() is None:
+        server.send_signal(signal.SIGTERM)
+    try:
+        server.wait(TIME_TO_STOP)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def wait_until_healthy(client: httpx.Client, base: str, server: subprocess.Popen[bytes]) -> None:
+    """Wait until /health says yes; raises DemoError when the server ends or takes too long."""
+    deadline = time.monotonic() + TIME_TO_START
+    said = "nothing"
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise DemoError(f"the server ended with exit code {server.returncode}")
+        try:
+            answer = client.get(f"{base}/health")
+        except httpx.TransportError as error:
+            said = str(error)
+        else:
+            if answer.status_code == httpx.codes.OK:
+                return
+            said = answer.text
+        time.sleep(POLL_SECONDS)
+    raise DemoError(f"the server was not healthy within {TIME_TO_START:.0f} s; it last said: {said}")
+
+
+def execute_request(call: Call) -> bytes:
+    """An asynchronous Execute as XML, its output stored and by reference (OGC 05-007r7 §10.2)."""
+    root = etree.Element(f"{{{WPS}}}Execute", service="WPS", version="1.0.0", nsmap=NAMESPACES)
+    etree.SubElement(root, f"{{{OWS}}}Identifier").text = call.process
+    data_inputs = etree.SubElement(root, f"{{{WPS}}}DataInputs")
+    for identifier, value in call.inputs.items():
+        append_input(data_inputs, identifier, value)
+    form = etree.SubElement(root, f"{{{WPS}}}ResponseForm")
+    document = etree.SubElement(form, f"{{{WPS}}}ResponseDocument", storeExecuteResponse="true", status="true")
+    output = etree.SubElement(document, f"{{{WPS}}}Output", asReference="true")
+    etree.SubElement(output, f"{{{OWS}}}Identifier").text = call.output
+    return etree.tostring(root, xml_declaration=True, encoding="UTF-8")
+
+
+def append_input(parent: Any, identifier: str, value: str | Document) -> None:
+    """One wps:Input: a literal, or a document with its format."""
+    entry = etree.SubElement(parent, f"{{{WPS}}}Input")
+    etree.SubElement(entry, f"{{{OWS}}}Identifier").text = identifier
+    data = etree.SubElement(entry, f"{{{WPS}}}Data")
+    if isinstance(value, str):
+        etree.SubElement(data, f"{{{WPS}}}LiteralData").text = value
+        return
+    attributes = {"mimeType": value.mime_type} | ({"encoding": value.encoding} if value.encoding else {})
+    etree.SubElement(data, f"{{{WPS}}}ComplexData", attributes).text = value.text()
+
+
+def read_document(answer: httpx.Response) -> Any:
+    """The XML of an answer; raises DemoError for an exception report or anything that is not XML."""
+    try:
+        root = etree.fromstring(answer.content)
+    except etree.XMLSyntaxError as error:
+        raise DemoError(f"{answer.url} answered {answer.status_code} with no XML: {error}") from error
+    text = root.findtext(".//ows:ExceptionText", namespaces=NAMESPACES)
+    if text is not None or answer.is_error:
+        raise DemoError(f"{answer.url} answered {answer.status_code}: {text}")
+    return root
+
+
+def execute(client: httpx.Client, address: str, call: Call, console: Console) -> Finished:
+    """Send one Execute and follow its status document to the end, with a progress bar."""
+    document = read_document(client.post(address, content=execute_request(call), headers={"Content-Type": "text/xml"}))
+    location = document.get("statusLocation")
+    if not location:
+        raise DemoError(f"{call.process}: the answer has no statusLocation")
+    columns = (TextColumn("{task.fields[name]:<17}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.description}"), console=console) as progress:
+        task = progress.add_task("", total=100, name=call.process)
+        deadline = time.monotonic() + TIME_TO_RUN
+        while not (state := status_of(document)).succeeded:
+            progress.update(task, completed=state.percent, description=state.message)
+            if time.monotonic() > deadline:
+                raise DemoError(f"{call.process} had not ended after {TIME_TO_RUN:.0f} s; see {location}")
+            time.sleep(POLL_SECONDS)
+            document = read_document(client.get(location))
+        progress.update(task, completed=100, description=state.message)
+    return Finished(location, output_address(document, call.output))
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a status document says of its job: percent done, a sentence, and whether it has succeeded."""
+
+    percent: int
+    message: str
+    succeeded: bool
+
+
+def status_of(document: Any) -> Status:
+    """The wps:Status of an ExecuteResponse (OGC 05-007r7 table 55)."""
+    state = document.find("wps:Status/*", NAMESPACES)
+    if state is None:
+        raise DemoError("a status document has no wps:Status")
+    message = " ".join((state.text or "").split())
+    return Status(int(state.get("percentCompleted", "0")), message, state.tag == f"{{{WPS}}}ProcessSucceeded")
+
+
+def output_address(document: Any, identifier: str) -> str:
+    """Where the output can be fetched."""
+    for output in document.iterfind("wps:ProcessOutputs/wps:Output", NAMESPACES):
+        reference = output.find("wps:Reference", NAMESPACES)
+        if output.findtext("ows:Identifier", namespaces=NAMESPACES) == identifier and reference is not None:
+            return str(reference.get("href") or reference.get(f"{{{XLINK}}}href"))
+    raise DemoError(f"the job succeeded, but its document has no reference to {identifier}")
+
+
+def calls(data: Path) -> tuple[Call, Call]:
+    """The two Executes: zonal statistics over an elevation model, and buffers around the borders in the Alps."""
+    geojson = "application/geo+json"
+    return (
+        Call(
+            "zonal_statistics",
+            "statistics",
+            {
+                "raster": Document((data / "jacksboro_dem.tif").read_bytes(), "image/tiff", "base64"),
+                "zones": Document((data / "jacksboro_zones.geojson").read_bytes(), geojson),
+            },
+        ),
+        Call(
+            "buffer",
+            "buffered",
+            {
+                "features": Document((data / "alpine_borders.geojson").read_bytes(), geojson),
+                "distance": "10000",
+            },
+        ),
+    )
+
+
+def fetch_features(client: httpx.Client, address: str) -> list[dict[str, Any]]:
+    """The features of a GeoJSON output; raises DemoError when it cannot be had."""
+    answer = client.get(address)
+    if answer.is_error:
+        raise DemoError(f"{address} answered {answer.status_code}")
+    return list(json.loads(answer.content)["features"])
+
+
+def statistics_table(features: Sequence[dict[str, Any]]) -> Table:
+    """A line for each zone: cells, smallest, largest and mean height, standard deviation."""
+    table = Table(title="Elevation by zone, in metres")
+    for heading, justify in (("zone", "left"), ("cells", "right"), ("min", "right"), ("max", "right")):
+        table.add_column(heading, justify="right" if justify == "right" else "left")
+    table.add_column("mean", justify="right")
+    table.add_column("std", justify="right")
+    for feature in features:
+        row = feature["properties"]
+        cells = (
+            f"{row['count']:,}",
+            cell(row["min"], 0),
+            cell(row["max"], 0),
+            cell(row["mean"], 1),
+            cell(row["std"], 1),
+        )
+        table.add_row(str(row["zone"]), *cells)
+    return table
+
+
+def cell(value: float | None, digits: int) -> str:
+    """A number with so many digits after the point; a dash for none."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def demonstrate(client: httpx.Client, base: str, console: Console) -> None:
+    """Run both Executes and show what came out and where to look."""
+    service = f"{base}/wps"
+    with as_file(files("wps_hpc.examples") / "data") as data:
+        statistics, borders = calls(data)
+    first = execute(client, service, statistics, console)
+    second = execute(client, service, borders, console)
+    console.print(statistics_table(fetch_features(client, first.output)))
+    areas = fetch_features(client, second.output)
+    console.print(f"{len(areas)} borders in the Alps have an area of 10 km on either side now.\n")
+    for label, address in addresses(service, first, second):
+        console.print(f"[bold]{label:<15}[/] {address}", soft_wrap=True, highlight=False)
+
+
+def addresses(service: str, first: Finished, second: Finished) -> tuple[tuple[str, str], ...]:
+    """What to open, with labels."""
+    query = f"{service}?service=WPS&version=1.0.0&request"
+    return (
+        ("capabilities", f"{service}?service=WPS&request=GetCapabilities"),
+        ("description", f"{query}=DescribeProcess&identifier=zonal_statistics"),
+        ("status document", first.status),
+        ("zones", first.output),
+        ("borders", second.output),
+    )
+
+
+def how_to_go_on(place: Place) -> str:
+    """What to try next."""
+    shown = place.processes
+    return f"""
+To go on:
+  wps-hpc run --server … is described by: wps-hpc --help
+  put a Python file with a process of your own into {shown}: it is served at once
+  the server's log is {place.log}, its configuration {place.configuration}"""
+
+
+def stay(server: subprocess.Popen[bytes], place: Place, console: Console) -> None:
+    """Keep the server until Ctrl-C; raises DemoError when it ends by itself."""
+    console.print(how_to_go_on(place), highlight=False, soft_wrap=True)
+    console.print("\nThe server keeps running; Ctrl-C stops it.")
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        console.print("stopping the server")
+        return
+    raise DemoError(f"the server ended with exit code {server.returncode}")
+
+
+def run(place: Place, first_port: int, once: bool, console: Console) -> None:
+    """The whole demonstration; raises DemoError with the reason when anything goes wrong."""
+    check_libraries()
+    with ExitStack() as stack:
+        stack.enter_context(locked(place))
+        port = free_port(first_port)
+        prepare(place, port)
+        base = f"http://127.0.0.1:{port}"
+        console.print(f"starting a server at {base} from {place.configuration}", highlight=False, soft_wrap=True)
+        server = stack.enter_context(running_server(place))
+        client = stack.enter_context(httpx.Client(timeout=30.0, trust_env=False))
+        try:
+            wait_until_healthy(client, base, server)
+            demonstrate(client, base, console)
+        except httpx.HTTPError as error:
+            raise DemoError(f"talking to the server failed: {error!r}") from error
+        if not once:
+            stay(server, place, console)
+
+
+def log_tail(place: Place) -> str:
+    """The last lines of the server's log."""
+    if not place.log.exists():
+        return ""
+    lines = place.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+    return "\n".join([f"the last lines of {place.log}:", *lines])
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Stop the server when the demonstration is over.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("wps-hpc-demo"),
+    show_default=True,
+    help="Where configuration, jobs and log go.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=FIRST_PORT, show_default=True, help="Tried first.")
+def main(once: bool, folder: Path, port: int) -> None:
+    """Start a server on this machine and run two example processes on real data."""
+    place = Place(folder.absolute())
+    console = Console()
+    try:
+        run(place, port, once or not sys.stdin.isatty(), console)
+    except DemoError as error:
+        errors = Console(stderr=True)
+        errors.print(f"[red]the demonstration failed:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        errors.print(escape(log_tail(place)), soft_wrap=True, highlight=False)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()
