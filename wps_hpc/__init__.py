@@ -2,3 +2,32 @@
 
 Process authors import from here: ``process`` and the types that annotate inputs and outputs.
 """
+
+from joblauncher.formats.values import BoundingBoxValue as BoundingBox
+from wps_hpc.processes import formats, inputs, outputs
+from wps_hpc.processes.description import DescriptionError, Format, Metadata, Resources, Translation
+from wps_hpc.processes.functions import FunctionProcess, process
+from wps_hpc.processes.literals import Duration
+from wps_hpc.processes.run import Cancelled, Job, ProcessError
+from wps_hpc.processes.values import ComplexInput, ComplexOutput, Quantity
+
+__all__ = [
+    "BoundingBox",
+    "Cancelled",
+    "ComplexInput",
+    "ComplexOutput",
+    "DescriptionError",
+    "Duration",
+    "Format",
+    "FunctionProcess",
+    "Job",
+    "Metadata",
+    "ProcessError",
+    "Quantity",
+    "Resources",
+    "Translation",
+    "formats",
+    "inputs",
+    "outputs",
+    "process",
+]

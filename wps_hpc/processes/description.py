@@ -8,8 +8,9 @@ Node half: Python 3.9, standard library alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Optional, Union
+from typing import Optional, Union
 
 #: WPS literal types, by the name that stands in a description (OGC 05-007r7 §9.3.1, XML Schema part 2 datatypes,
 #: and OWS's own ``scale`` and ``angle``).
@@ -167,7 +168,7 @@ class Output(Described):
 class Resources:
     """What a job needs. ``None`` leaves it to the cluster's default.
 
-    ``cores`` and ``nodes`` are counts, ``memory_mb`` is MiB for the whole job, ``walltime_s`` seconds, ``gpus`` a count.
+    ``cores``, ``nodes`` and ``gpus`` are counts, ``memory_mb`` is MiB for the whole job, ``walltime_s`` seconds.
     """
 
     cores: Optional[int] = None

@@ -6,12 +6,13 @@ Node half: Python 3.9, standard library alone.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Mapping, Optional, Protocol
+from typing import Callable, Optional, Protocol
 
 from joblauncher.formats.folder import JobFolder
-from joblauncher.formats.records import RequestRecord
+from joblauncher.formats.records import RequestRecord, WantedOutput
 from joblauncher.formats.values import Value
 from wps_hpc.processes.description import ProcessDescription, Resources
 
@@ -29,6 +30,13 @@ class ProcessError(Exception):
         self.locator = locator
 
 
+class OutputError(Exception):
+    """What a process gave cannot be one of its outputs; the text says which and why, for the author and the client.
+
+    The launcher reports it with the cause «bad output».
+    """
+
+
 class Cancelled(BaseException):
     """Raised inside the process when the job is cancelled or preempted (SIGTERM), so that ``finally`` blocks run."""
 
@@ -38,6 +46,8 @@ class Job:
     """The ``job`` argument of a process function: one run, seen from inside.
 
     ``workdir`` is the run's own folder and the current directory. ``resources`` is what the job was given.
+    ``wanted`` has the outputs that the client asked for (all of them when it named none), each with its format or unit
+    filled in; the process fills it, the launcher need not.
     """
 
     id: str
@@ -47,6 +57,7 @@ class Job:
     language: str
     report: Callable[[float, str], None]
     on_time_warning: Callable[[Callable[[], None]], None]
+    wanted: Mapping[str, WantedOutput] = field(default_factory=dict)
 
     def progress(self, percent: float, message: str = "") -> None:
         """Tell the client how far the run is: 0 to 100, and a short sentence. Cheap: reports are throttled."""
