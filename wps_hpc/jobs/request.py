@@ -45,8 +45,9 @@ class Reference:
     encoding: str | None = None
     schema: str | None = None
     method: str = "GET"
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
+    # Neither belongs in a log line that shows a request.
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: bytes | None = field(default=None, repr=False)
     body_href: str | None = None
 
 
