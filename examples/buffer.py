@@ -22,7 +22,6 @@ LONGITUDE_LATITUDE = ("urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS
 
 
 @process(
-    title="Buffer in metres",
     version="1.0.0",
     keywords=["vector", "buffer", "GeoJSON"],
     resources=Resources(cores=1, memory_mb=512, walltime_s=600),
@@ -42,7 +41,8 @@ def buffer(
         float,
         inputs.literal(title="Distance", abstract="How far to reach.", uom=["m"], minimum=0.1, maximum=1_000_000),
     ] = 1000.0,
-    job: Job = None,  # type: ignore[assignment]
+    *,
+    job: Job,
 ) -> Annotated[
     Path,
     outputs.complex(
@@ -52,11 +52,11 @@ def buffer(
         abstract="The same features in the same order, each with its properties and the area within the distance.",
     ),
 ]:
-    """Give every feature the area that lies within a distance of it, in metres on the ground.
+    """Buffer in metres.
 
-    Each part of a feature is buffered in an azimuthal equidistant projection about its own centre. Distances there are
-    right to 1 % up to 1,560 km from the centre; a part that would reach farther than 3,000 km, or over a pole, is
-    refused. What crosses longitude 180 is cut there, as RFC 7946 asks.
+    Gives every feature the area that lies within a distance of it, in metres on the ground. Each part of a feature is buffered in an azimuthal equidistant projection about its own centre. Distances there are right to 1 % up to
+    1,560 km from the centre; a part that would reach farther than 3,000 km, or over a pole, is refused. What crosses
+    longitude 180 is cut there, as RFC 7946 asks.
     """
     collection = feature_collection(read_geojson(features))
     members = collection["features"]

@@ -28,7 +28,6 @@ LAST_WORDS = 400
 
 
 @process(
-    title="Contour lines",
     version="1.0.0",
     keywords=["elevation", "contours", "GDAL", "GeoTIFF"],
     resources=Resources(cores=1, memory_mb=1024, walltime_s=1800),
@@ -38,7 +37,8 @@ def contours(
     elevation: Annotated[Path, inputs.complex(formats.GEOTIFF, formats.TIFF, title="Elevation", maximum_megabytes=200)],
     interval: Annotated[float, inputs.literal(title="Interval", uom="m", allowed=[inputs.between(1.0, 1000.0)])] = 50.0,
     band: Annotated[int, inputs.literal(title="Band", data_type="positiveInteger")] = 1,
-    job: Job = None,  # type: ignore[assignment]
+    *,
+    job: Job,
 ) -> Annotated[
     Path,
     outputs.complex(
@@ -48,12 +48,14 @@ def contours(
         abstract="Lines of equal height in longitude and latitude on WGS 84; the property elev is the height.",
     ),
 ]:
-    """Lines of equal height of an elevation model, drawn by gdal_contour.
+    """Contour lines.
+
+    Draws lines of equal height of an elevation model, by the command gdal_contour.
 
     Args:
-        elevation: a GeoTIFF with a reference system, its values in metres.
-        interval: the difference in height from one line to the next; there is a line at each multiple of it.
-        band: the band of the raster, from 1.
+        elevation: A GeoTIFF with a reference system, its values in metres.
+        interval: The difference in height from one line to the next; there is a line at each multiple of it.
+        band: The band of the raster, from 1.
     """
     check_tiff(elevation)
     result = Path("contours.geojson")

@@ -6,7 +6,6 @@ would, and talks to it as any WPS 1.0.0 client would: XML over HTTP, nothing els
 
 from __future__ import annotations
 
-import base64
 import importlib.util
 import json
 import signal
@@ -16,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,12 @@ from typing import Any
 import click
 import filelock
 import httpx
-from lxml import etree
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-WPS = "http://www.opengis.net/wps/1.0.0"
-OWS = "http://www.opengis.net/ows/1.1"
-XLINK = "http://www.w3.org/1999/xlink"
-NAMESPACES = {"wps": WPS, "ows": OWS, "xlink": XLINK}
+from wps_hpc.client import ClientError, ExecuteStatus, GivenInput, ServiceFailure, WpsClient, execute_document
 
 #: What the demonstration offers. ``misbehave`` is for operators and stays out.
 MODULES = ("hello", "echo", "sleep", "buffer", "zonal_statistics", "contours", "time_mean")
@@ -56,25 +51,11 @@ class DemoError(Exception):
 
 
 @dataclass(frozen=True)
-class Document:
-    """A complex input that is sent within the request: its bytes, in base64 or as text."""
-
-    content: bytes
-    mime_type: str
-    encoding: str | None = None
-
-    def text(self) -> str:
-        """What stands in the request."""
-        return base64.b64encode(self.content).decode() if self.encoding == "base64" else self.content.decode()
-
-
-@dataclass(frozen=True)
 class Call:
-    """One Execute: a process, its inputs, and the one complex output that is asked for by reference."""
+    """One Execute: a process and its inputs. Its one complex output is asked for by reference."""
 
     process: str
-    output: str
-    inputs: dict[str, str | Document] = field(default_factory=dict)
+    inputs: tuple[GivenInput, ...]
 
 
 @dataclass(frozen=True)
@@ -197,7 +178,7 @@ def stop(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
-def wait_until_healthy(client: httpx.Client, base: str, server: subprocess.Popen[bytes]) -> None:
+def wait_until_healthy(http: httpx.Client, base: str, server: subprocess.Popen[bytes]) -> None:
     """Wait until /health says yes; raises DemoError when the server ends or takes too long."""
     deadline = time.monotonic() + TIME_TO_START
     said = "nothing"
@@ -205,7 +186,7 @@ def wait_until_healthy(client: httpx.Client, base: str, server: subprocess.Popen
         if server.poll() is not None:
             raise DemoError(f"the server ended with exit code {server.returncode}")
         try:
-            answer = client.get(f"{base}/health")
+            answer = http.get(f"{base}/health")
         except httpx.TransportError as error:
             said = str(error)
         else:
@@ -216,117 +197,60 @@ def wait_until_healthy(client: httpx.Client, base: str, server: subprocess.Popen
     raise DemoError(f"the server was not healthy within {TIME_TO_START:.0f} s; it last said: {said}")
 
 
-def execute_request(call: Call) -> bytes:
-    """An asynchronous Execute as XML, its output stored and by reference (OGC 05-007r7 §10.2)."""
-    root = etree.Element(f"{{{WPS}}}Execute", service="WPS", version="1.0.0", nsmap=NAMESPACES)
-    etree.SubElement(root, f"{{{OWS}}}Identifier").text = call.process
-    data_inputs = etree.SubElement(root, f"{{{WPS}}}DataInputs")
-    for identifier, value in call.inputs.items():
-        append_input(data_inputs, identifier, value)
-    form = etree.SubElement(root, f"{{{WPS}}}ResponseForm")
-    document = etree.SubElement(form, f"{{{WPS}}}ResponseDocument", storeExecuteResponse="true", status="true")
-    output = etree.SubElement(document, f"{{{WPS}}}Output", asReference="true")
-    etree.SubElement(output, f"{{{OWS}}}Identifier").text = call.output
-    return etree.tostring(root, xml_declaration=True, encoding="UTF-8")
-
-
-def append_input(parent: Any, identifier: str, value: str | Document) -> None:
-    """One wps:Input: a literal, or a document with its format."""
-    entry = etree.SubElement(parent, f"{{{WPS}}}Input")
-    etree.SubElement(entry, f"{{{OWS}}}Identifier").text = identifier
-    data = etree.SubElement(entry, f"{{{WPS}}}Data")
-    if isinstance(value, str):
-        etree.SubElement(data, f"{{{WPS}}}LiteralData").text = value
-        return
-    attributes = {"mimeType": value.mime_type} | ({"encoding": value.encoding} if value.encoding else {})
-    etree.SubElement(data, f"{{{WPS}}}ComplexData", attributes).text = value.text()
-
-
-def read_document(answer: httpx.Response) -> Any:
-    """The XML of an answer; raises DemoError for an exception report or anything that is not XML."""
-    try:
-        root = etree.fromstring(answer.content)
-    except etree.XMLSyntaxError as error:
-        raise DemoError(f"{answer.url} answered {answer.status_code} with no XML: {error}") from error
-    text = root.findtext(".//ows:ExceptionText", namespaces=NAMESPACES)
-    if text is not None or answer.is_error:
-        raise DemoError(f"{answer.url} answered {answer.status_code}: {text}")
-    return root
-
-
-def execute(client: httpx.Client, address: str, call: Call, console: Console) -> Finished:
-    """Send one Execute and follow its status document to the end, with a progress bar."""
-    document = read_document(client.post(address, content=execute_request(call), headers={"Content-Type": "text/xml"}))
-    location = document.get("statusLocation")
-    if not location:
-        raise DemoError(f"{call.process}: the answer has no statusLocation")
+def execute(client: WpsClient, call: Call, console: Console) -> Finished:
+    """Send one asynchronous Execute and follow its status document to the end, with a progress bar."""
+    request = execute_document(client.describe(call.process), call.inputs, asynchronous=True)
     columns = (TextColumn("{task.fields[name]:<17}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.description}"), console=console) as progress:
         task = progress.add_task("", total=100, name=call.process)
-        deadline = time.monotonic() + TIME_TO_RUN
-        while not (state := status_of(document)).succeeded:
-            progress.update(task, completed=state.percent, description=state.message)
-            if time.monotonic() > deadline:
-                raise DemoError(f"{call.process} had not ended after {TIME_TO_RUN:.0f} s; see {location}")
-            time.sleep(POLL_SECONDS)
-            document = read_document(client.get(location))
-        progress.update(task, completed=100, description=state.message)
-    return Finished(location, output_address(document, call.output))
+        for status in states(client, client.execute(request)):
+            progress.update(task, completed=status.percent, description=escape(" ".join(status.message.split())))
+        if status.failure is not None:
+            raise DemoError(f"{call.process} failed: {status.failure}; see {status.location}")
+        progress.update(task, completed=100)
+    return finished(call, status)
 
 
-@dataclass(frozen=True)
-class Status:
-    """What a status document says of its job: percent done, a sentence, and whether it has succeeded."""
-
-    percent: int
-    message: str
-    succeeded: bool
-
-
-def status_of(document: Any) -> Status:
-    """The wps:Status of an ExecuteResponse (OGC 05-007r7 table 55)."""
-    state = document.find("wps:Status/*", NAMESPACES)
-    if state is None:
-        raise DemoError("a status document has no wps:Status")
-    message = " ".join((state.text or "").split())
-    return Status(int(state.get("percentCompleted", "0")), message, state.tag == f"{{{WPS}}}ProcessSucceeded")
+def states(client: WpsClient, status: ExecuteStatus) -> Iterator[ExecuteStatus]:
+    """What the status document says, from look to look, until the job has ended."""
+    deadline = time.monotonic() + TIME_TO_RUN
+    yield status
+    while not status.finished:
+        if status.location is None:
+            raise DemoError("the server's answer to an asynchronous Execute has no statusLocation")
+        if time.monotonic() > deadline:
+            raise DemoError(f"the job had not ended after {TIME_TO_RUN:.0f} s; see {status.location}")
+        time.sleep(POLL_SECONDS)
+        status = client.status(status.location)
+        yield status
 
 
-def output_address(document: Any, identifier: str) -> str:
-    """Where the output can be fetched."""
-    for output in document.iterfind("wps:ProcessOutputs/wps:Output", NAMESPACES):
-        reference = output.find("wps:Reference", NAMESPACES)
-        if output.findtext("ows:Identifier", namespaces=NAMESPACES) == identifier and reference is not None:
-            return str(reference.get("href") or reference.get(f"{{{XLINK}}}href"))
-    raise DemoError(f"the job succeeded, but its document has no reference to {identifier}")
+def finished(call: Call, status: ExecuteStatus) -> Finished:
+    """Where a successful job left its documents; raises DemoError when it does not say."""
+    output = next((value.href for value in status.outputs if value.href), None)
+    if output is None or status.location is None:
+        raise DemoError(f"{call.process} succeeded, but the status document has no reference to its output")
+    return Finished(status.location, output)
 
 
 def calls(data: Path) -> tuple[Call, Call]:
-    """The two Executes: zonal statistics over an elevation model, and buffers around the borders in the Alps."""
-    geojson = "application/geo+json"
+    """The two Executes: zonal statistics over an elevation model, and buffers around the borders in the Alps.
+
+    All inputs are sent within the request: GeoJSON as text, the GeoTIFF in base64.
+    """
+
+    def given(identifier: str, name: str) -> GivenInput:
+        return GivenInput(identifier, content=(data / name).read_bytes())
+
     return (
-        Call(
-            "zonal_statistics",
-            "statistics",
-            {
-                "raster": Document((data / "jacksboro_dem.tif").read_bytes(), "image/tiff", "base64"),
-                "zones": Document((data / "jacksboro_zones.geojson").read_bytes(), geojson),
-            },
-        ),
-        Call(
-            "buffer",
-            "buffered",
-            {
-                "features": Document((data / "alpine_borders.geojson").read_bytes(), geojson),
-                "distance": "10000",
-            },
-        ),
+        Call("zonal_statistics", (given("raster", "jacksboro_dem.tif"), given("zones", "jacksboro_zones.geojson"))),
+        Call("buffer", (given("features", "alpine_borders.geojson"), GivenInput("distance", text="10000"))),
     )
 
 
-def fetch_features(client: httpx.Client, address: str) -> list[dict[str, Any]]:
+def fetch_features(http: httpx.Client, address: str) -> list[dict[str, Any]]:
     """The features of a GeoJSON output; raises DemoError when it cannot be had."""
-    answer = client.get(address)
+    answer = http.get(address)
     if answer.is_error:
         raise DemoError(f"{address} answered {answer.status_code}")
     return list(json.loads(answer.content)["features"])
@@ -357,15 +281,16 @@ def cell(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def demonstrate(client: httpx.Client, base: str, console: Console) -> None:
+def demonstrate(http: httpx.Client, base: str, console: Console) -> None:
     """Run both Executes and show what came out and where to look."""
     service = f"{base}/wps"
+    client = WpsClient(service, http)
     with as_file(files("wps_hpc.examples") / "data") as data:
         statistics, borders = calls(data)
-    first = execute(client, service, statistics, console)
-    second = execute(client, service, borders, console)
-    console.print(statistics_table(fetch_features(client, first.output)))
-    areas = fetch_features(client, second.output)
+    first = execute(client, statistics, console)
+    second = execute(client, borders, console)
+    console.print(statistics_table(fetch_features(http, first.output)))
+    areas = fetch_features(http, second.output)
     console.print(f"{len(areas)} borders in the Alps have an area of 10 km on either side now.\n")
     for label, address in addresses(service, first, second):
         console.print(f"[bold]{label:<15}[/] {address}", soft_wrap=True, highlight=False)
@@ -415,12 +340,12 @@ def run(place: Place, first_port: int, once: bool, console: Console) -> None:
         base = f"http://127.0.0.1:{port}"
         console.print(f"starting a server at {base} from {place.configuration}", highlight=False, soft_wrap=True)
         server = stack.enter_context(running_server(place))
-        client = stack.enter_context(httpx.Client(timeout=30.0, trust_env=False))
+        http = stack.enter_context(httpx.Client(timeout=30.0, trust_env=False))
         try:
-            wait_until_healthy(client, base, server)
-            demonstrate(client, base, console)
-        except httpx.HTTPError as error:
-            raise DemoError(f"talking to the server failed: {error!r}") from error
+            wait_until_healthy(http, base, server)
+            demonstrate(http, base, console)
+        except (httpx.HTTPError, ClientError, ServiceFailure) as error:
+            raise DemoError(f"{type(error).__name__}: {error}") from error
         if not once:
             stay(server, place, console)
 

@@ -16,7 +16,7 @@ def hello(
     Answers with a greeting, to see that everything works.
 
     Args:
-        name: whom to greet.
+        name: Whom to greet.
 
     Returns:
         The greeting.

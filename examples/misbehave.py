@@ -85,14 +85,15 @@ WAYS: Mapping[str, Callable[[], None]] = {
 )
 def misbehave(
     how: Annotated[str, inputs.literal(title="How", allowed=tuple(WAYS))],
-    job: Job = None,  # type: ignore[assignment]
+    *,
+    job: Job,
 ) -> Annotated[str, outputs.literal(identifier="nothing", title="Nothing", abstract="Never given: the job fails.")]:
     """Go wrong.
 
     Fails in one of the ways in which processes fail, to see what a client is told and what the log says.
 
     Args:
-        how: error (a sentence for the client), exception (a defect), exit (an exit code), vanish (no word at all),
+        how: Error (a sentence for the client), exception (a defect), exit (an exit code), vanish (no word at all),
             segfault (a signal), memory, time and disk (more than the job was given).
     """
     job.progress(10, f"about to fail: {how}")

@@ -16,7 +16,8 @@ from wps_hpc import Cancelled, Job, Resources, inputs, outputs, process
 def sleep(
     seconds: Annotated[float, inputs.literal(title="Duration", uom="s", minimum=0.0, maximum=86_400.0)] = 10.0,
     steps: Annotated[int, inputs.literal(title="Steps", minimum=1, maximum=100_000)] = 10,
-    job: Job = None,  # type: ignore[assignment]
+    *,
+    job: Job,
 ) -> Annotated[float, outputs.literal(identifier="slept", title="Time slept", uom="s")]:
     """Sleep, with progress.
 
@@ -24,8 +25,8 @@ def sleep(
     it came, and stops at once.
 
     Args:
-        seconds: how long to sleep in all.
-        steps: in how many steps.
+        seconds: How long to sleep in all.
+        steps: In how many steps.
 
     Returns:
         How long it was by the clock.

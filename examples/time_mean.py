@@ -41,7 +41,6 @@ class TimeMean:
 
 
 @process(
-    title="Mean over time",
     version="1.0.0",
     keywords=["NetCDF", "CF", "time series", "climate"],
     resources=Resources(cores=1, memory_mb=1024, walltime_s=1800),
@@ -53,18 +52,19 @@ def time_mean(
     start: Annotated[Optional[datetime], inputs.literal(title="Start")] = None,
     end: Annotated[Optional[datetime], inputs.literal(title="End")] = None,
     region: Annotated[Optional[BoundingBox], inputs.bounding_box(title="Region")] = None,
-    job: Job = None,  # type: ignore[assignment]
+    *,
+    job: Job,
 ) -> TimeMean:
-    """The mean of a variable over time, in each cell of a grid of latitudes and longitudes.
+    """Mean over time.
 
-    Missing values do not count. All steps weigh the same.
+    Averages a variable over time in each cell of a grid of latitudes and longitudes. Missing values do not count. All steps weigh the same.
 
     Args:
-        series: a NetCDF file after the CF conventions, the variable over time, latitude and longitude.
-        variable: the variable's name in the file.
-        start: the first moment that counts; without a zone it is in UTC. The series' first step when left out.
-        end: the last moment that counts. The series' last step when left out.
-        region: cells whose centre lies outside are left out. Longitudes may count from -180 or from 0; a region across
+        series: A NetCDF file after the CF conventions, the variable over time, latitude and longitude.
+        variable: The variable's name in the file.
+        start: The first moment that counts; without a zone it is in UTC. The series' first step when left out.
+        end: The last moment that counts. The series' last step when left out.
+        region: Cells whose centre lies outside are left out. Longitudes may count from -180 or from 0; a region across
             longitude 180 has a western edge that is greater than its eastern one.
     """
     with open_series(series) as dataset:
@@ -189,7 +189,7 @@ def mean_over_time(variable: Any, selection: Selection, job: Job) -> Any:
     done = 0
     for steps in chunks(selection.steps, max(1, CHUNK_VALUES // (variable.shape[1] * variable.shape[2]))):
         values = numpy.ma.masked_invalid(variable[steps][:, selection.rows][:, :, selection.columns])
-        total += values.astype("float64").sum(axis=0).filled(0.0)
+        total += numpy.ma.filled(values.astype("float64").sum(axis=0), 0.0)
         count += values.count(axis=0)
         done += len(steps)
         job.progress(100 * done / selection.steps.size, f"step {done} of {selection.steps.size}")

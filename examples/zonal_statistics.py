@@ -25,7 +25,6 @@ TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @process(
-    title="Zonal statistics",
     version="1.0.0",
     keywords=["raster", "polygons", "statistics", "GeoTIFF"],
     resources=Resources(cores=1, memory_mb=1024, walltime_s=1800),
@@ -36,7 +35,8 @@ def zonal_statistics(
     zones: Annotated[Path, inputs.complex(formats.GEOJSON, title="Zones", maximum_megabytes=20)],
     band: Annotated[int, inputs.literal(title="Band", data_type="positiveInteger")] = 1,
     all_touched: Annotated[bool, inputs.literal(title="All touched cells")] = False,
-    job: Job = None,  # type: ignore[assignment]
+    *,
+    job: Job,
 ) -> Annotated[
     Path,
     outputs.complex(
@@ -48,16 +48,17 @@ def zonal_statistics(
         "count is 0 and the others are null. As CSV a line for each zone, without its shape.",
     ),
 ]:
-    """Count, least, greatest and mean value and standard deviation of a raster's cells in each of some polygons.
+    """Zonal statistics.
 
-    Missing cells (nodata, NaN) do not count. The standard deviation is that of the population. Zones may overlap, and
+    Counts a raster's cells in each of some polygons, and gives their least, greatest and mean value and standard
+    deviation. Missing cells (nodata, NaN) do not count. The standard deviation is that of the population. Zones may overlap, and
     may reach past the raster.
 
     Args:
-        raster: a GeoTIFF with a reference system.
-        zones: polygons in longitude and latitude on WGS 84 (RFC 7946).
-        band: the band of the raster, from 1.
-        all_touched: whether every cell that a zone touches counts, or only those whose centre lies inside.
+        raster: A GeoTIFF with a reference system.
+        zones: Polygons in longitude and latitude on WGS 84 (RFC 7946).
+        band: The band of the raster, from 1.
+        all_touched: Whether every cell that a zone touches counts, or only those whose centre lies inside.
     """
     content = read_zones(zones)
     members = content["features"]
@@ -66,8 +67,9 @@ def zonal_statistics(
             job.progress(100 * number / len(members), f"zone {number + 1} of {len(members)}")
             moments = moments_of_zone(dataset, band, member["geometry"], all_touched, f"zone {number + 1}")
             member["properties"] = {**(member.get("properties") or {}), **moments.statistics()}
-    wants_csv = formats.same_mime(job.wanted["statistics"].mime_type, formats.CSV.mime_type)
-    return write_csv(content) if wants_csv else write_geojson(content)
+    if job.wanted["statistics"].mime_type == formats.CSV.mime_type:
+        return write_csv(content)
+    return write_geojson(content)
 
 
 @dataclass(frozen=True)
