@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from joblauncher.formats.records import Failure
 
@@ -45,7 +46,9 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     _S.SUBMITTING: frozenset(
         {_S.ACCEPTED, _S.QUEUED, _S.HELD, _S.RUNNING, _S.SUSPENDED, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}
     ),
-    _S.QUEUED: frozenset({_S.ACCEPTED, _S.HELD, _S.RUNNING, _S.SUSPENDED, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}),
+    _S.QUEUED: frozenset(
+        {_S.ACCEPTED, _S.HELD, _S.RUNNING, _S.SUSPENDED, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}
+    ),
     _S.HELD: frozenset({_S.ACCEPTED, _S.QUEUED, _S.RUNNING, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}),
     _S.RUNNING: frozenset({_S.QUEUED, _S.HELD, _S.SUSPENDED, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}),
     _S.SUSPENDED: frozenset({_S.QUEUED, _S.HELD, _S.RUNNING, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}),
@@ -90,6 +93,10 @@ class Job:
     ``attempt`` is the attempt that counts: submission number plus the scheduler's restart count. ``request`` is the
     stored ExecuteRequest as JSON (see ``requestjson``). ``revision`` grows with every change. ``reason`` is the
     scheduler's or server's word on why the job waits. ``stale_since`` is set while its scheduler cannot be asked.
+    ``wish`` is what a client asked for last: ``hold``, ``release``, ``suspend`` or ``resume`` (see ``Control``).
+    ``staged`` says that every input lies in the job folder: staging takes accepted jobs that are not staged, dispatch
+    those that are. ``state_since`` is when the job came into its state. ``submission_id`` is None while no scheduler
+    has the job or may have it (so a held job without one was never submitted, or has come back).
     """
 
     id: str
@@ -114,13 +121,14 @@ class Job:
     failure: Failure | None = None
     cancel_requested: float | None = None
     cancelled_by: str | None = None
-    hold_requested: bool = False
-    suspend_requested: bool = False
+    wish: str | None = None
     submission_id: int | None = None
     submission_number: int = 0
     task: int = 0
     attempt: int = 0
     scheduler_gone: bool = False
+    staged: bool = False
+    state_since: float | None = None
 
     @property
     def final(self) -> bool:
@@ -138,6 +146,59 @@ def check_transition(before: JobState, after: JobState) -> None:
         return
     if after not in TRANSITIONS[before]:
         raise TransitionError(f"{before} may not become {after}")
+
+
+#: What may still be said of a job whose state is final.
+AFTER_THE_END = frozenset({"scheduler_gone", "expires"})
+
+
+def advanced(job: Job, fields: Mapping[str, Any], *, now: float, keep_seconds: float) -> Job:
+    """The job after a change of ``fields``: the next revision, with what follows from a new state filled in.
+
+    Raises TransitionError for a transition that the table lacks and for any other change of a final job. A job that
+    enters running gets ``started``, one that ends ``finished`` and ``expires`` (``keep_seconds`` later) unless they are
+    given; times are clamped to created ≤ started ≤ finished.
+    """
+    if job.final and not fields.keys() <= AFTER_THE_END:
+        raise TransitionError(
+            f"job {job.id} is {job.state}; {', '.join(sorted(fields))} cannot change any more"
+        )
+    after = replace(job, **fields, revision=job.revision + 1)
+    if after.state != job.state:
+        check_transition(job.state, after.state)
+        after = _entered(after, fields, now)
+    return _expiring(_in_order(after), job.final or "expires" in fields, keep_seconds)
+
+
+def _entered(job: Job, given: Mapping[str, Any], now: float) -> Job:
+    """What holds from the moment a job is in its new state."""
+    follows: dict[str, Any] = {"state_since": now}
+    if job.state is JobState.ACCEPTED:
+        follows["submission_id"] = None
+    if job.state is JobState.RUNNING and job.started is None:
+        follows["started"] = now
+    if job.final:
+        follows["scheduler_gone"] = job.scheduler_gone or job.submission_id is None
+        follows["finished"] = now if job.finished is None else job.finished
+    return replace(job, **{name: value for name, value in follows.items() if given.get(name) is None})
+
+
+def _in_order(job: Job) -> Job:
+    """Clocks of several hosts meet in these times; a client must never see them run backwards."""
+    started = None if job.started is None else max(job.started, job.created)
+    least = job.created if started is None else started
+    finished = None if job.finished is None else max(job.finished, least)
+    return (
+        job
+        if (started, finished) == (job.started, job.finished)
+        else replace(job, started=started, finished=finished)
+    )
+
+
+def _expiring(job: Job, settled: bool, keep_seconds: float) -> Job:
+    if settled or not job.final or job.finished is None:
+        return job
+    return replace(job, expires=job.finished + keep_seconds)
 
 
 #: What each state is called by each protocol (05-007r7 table 55; 14-065r2 §9.5; 18-062r2 statusCode).

@@ -1,0 +1,73 @@
+"""The job database on both systems: every test that asks for `store` runs on SQLite and on PostgreSQL."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wps_hpc.config import Limits
+from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.lease import Lease
+from wps_hpc.jobs.store import Store
+
+ROOMY = Limits(parallel=1000, queued=1000)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.cluster)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'database' / 'jobs.sqlite'}"
+    return str(request.getfixturevalue("postgres_database"))
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    """A store with its tables."""
+    opened = Store(store_url, busy_seconds=5)
+    opened.upgrade()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def epoch(store: Store) -> int:
+    """The epoch of a worker that holds the lease for the whole test."""
+    taken = Lease(store, "the test's worker", 600).acquire()
+    assert taken is not None
+    return taken
+
+
+@pytest.fixture
+def add(store: Store) -> Callable[..., Job]:
+    """Add a staged, accepted job, with some of its fields given, and return it as stored."""
+
+    def added(**fields: Any) -> Job:
+        job = make_job(**fields)
+        store.add_job(job, limits=ROOMY)
+        stored = store.get(job.id)
+        assert stored is not None
+        return stored
+
+    return added
+
+
+def make_job(**fields: Any) -> Job:
+    """A staged, accepted job that nobody has stored yet."""
+    basis: dict[str, Any] = {
+        "id": str(uuid.uuid4()),
+        "process": "buffer",
+        "process_version": "1.0.0",
+        "protocol": "wps1",
+        "mode": "async",
+        "state": JobState.ACCEPTED,
+        "message": "accepted",
+        "percent": 0,
+        "created": time.time(),
+        "request": "{}",
+        "staged": True,
+    }
+    return Job(**{**basis, **fields})

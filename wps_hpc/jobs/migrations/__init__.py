@@ -1,0 +1,1 @@
+"""How a job database comes to the shape of ``tables``: alembic's environment and its numbered versions."""
