@@ -54,8 +54,9 @@ def buffer(
 ]:
     """Buffer in metres.
 
-    Gives every feature the area that lies within a distance of it, in metres on the ground. Each part of a feature is buffered in an azimuthal equidistant projection about its own centre. Distances there are right to 1 % up to
-    1,560 km from the centre; a part that would reach farther than 3,000 km, or over a pole, is refused. What crosses
+    Gives every feature the area that lies within a distance of it, in metres on the ground. Each part of a feature is
+    buffered in an azimuthal equidistant projection about its own centre. Distances there are right to 1 % up to 1,560
+    km from the centre; a part that would reach farther than 3,000 km, or over a pole, is refused. What crosses
     longitude 180 is cut there, as RFC 7946 asks.
     """
     collection = feature_collection(read_geojson(features))

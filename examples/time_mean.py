@@ -57,7 +57,8 @@ def time_mean(
 ) -> TimeMean:
     """Mean over time.
 
-    Averages a variable over time in each cell of a grid of latitudes and longitudes. Missing values do not count. All steps weigh the same.
+    Averages a variable over time in each cell of a grid of latitudes and longitudes. Missing values do not count. All
+    steps weigh the same.
 
     Args:
         series: A NetCDF file after the CF conventions, the variable over time, latitude and longitude.

@@ -51,8 +51,8 @@ def zonal_statistics(
     """Zonal statistics.
 
     Counts a raster's cells in each of some polygons, and gives their least, greatest and mean value and standard
-    deviation. Missing cells (nodata, NaN) do not count. The standard deviation is that of the population. Zones may overlap, and
-    may reach past the raster.
+    deviation. Missing cells (nodata, NaN) do not count. The standard deviation is that of the population. Zones may
+    overlap, and may reach past the raster.
 
     Args:
         raster: A GeoTIFF with a reference system.
