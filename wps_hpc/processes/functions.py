@@ -26,7 +26,6 @@ from wps_hpc.processes.description import DescriptionError, Input, Output, Proce
 from wps_hpc.processes.run import Job, RunFolders
 from wps_hpc.processes.signature import Signature
 
-
 #: A process that leaves all resources to the cluster's defaults.
 NO_WISHES = Resources()
 
