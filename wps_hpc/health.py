@@ -173,7 +173,7 @@ class Health:
         """How many processes are offered, and how many could not be loaded."""
         problems = len(self.catalogue.problems)
         return Part(
-            DEGRADED if problems else OK, {"offered": len(self.catalogue.entries), "problems": problems}
+            DEGRADED if problems else OK, {"offered": len(self.catalogue.entries()), "problems": problems}
         )
 
     def _longest_round(self) -> float:

@@ -1,0 +1,144 @@
+"""The configuration: reading, refusing, and the file that `init` writes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from wps_hpc.config import (
+    ConfigError,
+    Settings,
+    find_config,
+    load_settings,
+    parse_settings,
+    render_template,
+)
+
+
+def write(folder: Path, text: str) -> Path:
+    """Write a configuration file and return its path."""
+    path = folder / "site.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_all_defaults_hold_and_paths_count_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(None)
+    assert settings.storage.root == tmp_path / "wps-hpc-data"
+    assert settings.storage.run == tmp_path / "wps-hpc-data" / "run"
+    assert settings.database_url == f"sqlite:///{tmp_path}/wps-hpc-data/jobs.sqlite"
+    assert settings.server.base_url == "http://127.0.0.1:8095"
+    assert list(settings.clusters) == ["local"]
+
+
+def test_relative_paths_count_from_the_files_own_folder(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        storage = { root = "data", runtime = "run" }
+        database.url = "sqlite:///jobs.db"
+        logging.file = "server.log"
+        processes.folders = ["procs", "/opt/procs"]
+        inputs.folders = ["shared"]
+        """,
+    )
+    settings = load_settings(path)
+    assert settings.storage.root == tmp_path / "data"
+    assert settings.storage.run == tmp_path / "run"
+    assert settings.database_url == f"sqlite:///{tmp_path}/jobs.db"
+    assert settings.logging.file == tmp_path / "server.log"
+    assert settings.processes.folders == (tmp_path / "procs", Path("/opt/procs"))
+    assert settings.inputs.folders == (tmp_path / "shared",)
+
+
+@pytest.mark.parametrize("url", ["sqlite:////var/lib/jobs.db", "postgresql+psycopg://wps@db/wps", "sqlite:///:memory:"])
+def test_other_database_urls_are_left_alone(tmp_path: Path, url: str) -> None:
+    assert load_settings(write(tmp_path, f'database.url = "{url}"')).database_url == url
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("server.prot = 80", "unknown key server.prot; did you mean port?"),
+        ("[limit]\nparallel = 1", "unknown key limit; did you mean limits?"),
+        ("[clusters.big]\nscheduller = 'local'", "unknown key clusters.big.scheduller; did you mean scheduler?"),
+        ("server.xyzzy = 1", "unknown key server.xyzzy; known here: "),
+        ("server.port = 70000", "server.port: Input should be less than or equal to 65535"),
+        ("default_cluster = 'moon'", "default_cluster 'moon' is none of local"),
+        ("server.trusted_proxies = ['nowhere']", "server.trusted_proxies.0"),
+        ("port 80", "not valid TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_name_the_key_and_a_remedy(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as refused:
+        load_settings(path)
+    assert str(path) in str(refused.value)
+    assert said in str(refused.value)
+
+
+def test_every_problem_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_settings({"server": {"port": -1}, "limits": {"queued": "many"}})
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_a_file_that_is_named_but_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
+        load_settings(tmp_path / "nowhere.toml")
+
+
+def test_the_named_file_comes_before_the_variable_and_that_before_the_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WPS_HPC_CONFIG", raising=False)
+    assert find_config(None) is None
+    (tmp_path / "wps-hpc.toml").touch()
+    assert find_config(None) == Path("wps-hpc.toml")
+    monkeypatch.setenv("WPS_HPC_CONFIG", "/etc/wps.toml")
+    assert find_config(None) == Path("/etc/wps.toml")
+    assert find_config(Path("mine.toml")) == Path("mine.toml")
+
+
+def uncommented(template: str) -> str:
+    """The template with every option switched on."""
+    return re.sub(r"^#(?=\w+ = )", "", template, flags=re.MULTILINE)
+
+
+def test_the_template_says_nothing_until_something_is_uncommented(tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, render_template())) == load_settings(write(tmp_path, ""))
+
+
+def test_every_option_of_the_template_can_be_uncommented_as_it_stands(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, uncommented(render_template())))
+    assert settings.server.public_url == "https://wps.example.org"
+    assert settings.clusters["local"].python == "/usr/bin/python3"
+    assert settings.limits == Settings().limits.model_copy(update={"memory_mb": 2048})
+
+
+def test_the_template_has_every_option_with_its_description() -> None:
+    template = render_template()
+    for name, field in Settings.model_fields.items():
+        if name in ("clusters", "default_cluster"):
+            continue
+        assert f"[{name}]" in template
+        for option, inner in field.annotation.model_fields.items():  # type: ignore[union-attr]
+            assert f"#{option} = " in template, f"{name}.{option}"
+            assert inner.description, f"{name}.{option} has no description"
+
+
+def test_given_values_are_set_in_the_template(tmp_path: Path) -> None:
+    given = {"server.port": 9000, "processes.folders": ["p"], "default_cluster": "local", "metadata.title": 'A "b"\\'}
+    settings = load_settings(write(tmp_path, render_template(given)))
+    assert (settings.server.port, settings.metadata.title) == (9000, 'A "b"\\')
+    assert settings.processes.folders == (tmp_path / "p",)
+
+
+@pytest.mark.parametrize("given", [{"server.prot": 1}, {"server.port": "x"}, {"nonsense": 1}])
+def test_values_that_are_no_options_make_no_template(given: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="given values: "):
+        render_template(given)
