@@ -1,0 +1,233 @@
+"""The supervisor and the web server as processes: what dies is started again, what stops stops cleanly, and slow
+clients keep nobody else waiting."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from tests.schemas import ROOT
+from wps_hpc.config import ConfigError, parse_settings
+from wps_hpc.serve import BACK_OFF, Child, describe_end, listen
+
+T = TypeVar("T")
+
+
+@dataclass
+class Site:
+    """A running toy site: its process, its address and its folder."""
+
+    process: subprocess.Popen[str]
+    url: str
+    folder: Path
+
+    def worker(self) -> int:
+        """The pid of the worker that started last."""
+        return int(wait_for(lambda: (self.folder / "worker").read_text().split())[-1])
+
+    def workers(self) -> list[str]:
+        """The pids of all workers so far."""
+        return (self.folder / "worker").read_text().split()
+
+    def arbiter(self) -> psutil.Process:
+        """gunicorn's own process: the child that has children."""
+        children = psutil.Process(self.process.pid).children()
+        return next(child for child in children if child.pid != self.worker())
+
+    def connect(self) -> socket.socket:
+        """A fresh connection."""
+        address = urlsplit(self.url)
+        return socket.create_connection((address.hostname, address.port), timeout=30)
+
+
+def wait_for(condition: Callable[[], T], seconds: float = 30.0) -> T:
+    """What `condition` says as soon as that is true; files that are not there yet count as false."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if said := condition():
+                return said
+        except FileNotFoundError as missing:
+            said = missing
+        assert time.monotonic() < deadline, f"still {said!r} after {seconds} s"
+        time.sleep(0.02)
+
+
+@contextmanager
+def site(folder: Path, options: str = "") -> Iterator[Site]:
+    """A toy site for the duration."""
+    config = folder / "site.toml"
+    config.write_text(f"server.port = 0\nserver.web_processes = 1\nserver.graceful_seconds = 3\n{options}")
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.clusters.toy_site", str(config), str(folder)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    assert url, (folder / "log").read_text()
+    try:
+        yield Site(process, url, folder)
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+
+
+def test_it_serves_and_a_sigterm_ends_everything_cleanly(tmp_path: Path) -> None:
+    with site(tmp_path) as running:
+        assert httpx.get(running.url).status_code == 200
+        family = psutil.Process(running.process.pid).children(recursive=True)
+        worker = running.worker()
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(20) == 0
+        assert (tmp_path / "worker-stopped").exists()
+        assert worker in [process.pid for process in family]
+        assert psutil.wait_procs(family, timeout=10)[1] == []
+
+
+def test_a_request_under_way_is_answered_before_the_server_stops(tmp_path: Path) -> None:
+    with site(tmp_path) as running, running.connect() as connection:
+        begun = tmp_path / "begun"
+        connection.sendall(f"GET /slow{begun} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        wait_for(begun.exists)
+        running.process.send_signal(signal.SIGTERM)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        assert running.process.wait(20) == 0
+
+
+def test_a_killed_worker_is_started_again_while_requests_are_answered(tmp_path: Path) -> None:
+    with site(tmp_path) as running:
+        first = running.worker()
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: len(running.workers()) == 2)
+        assert running.worker() != first
+        assert httpx.get(running.url).status_code == 200
+        assert "worker ended unexpectedly (killed by SIGKILL)" in (tmp_path / "log").read_text()
+
+
+def test_a_killed_web_server_is_started_again_and_no_connection_is_refused(tmp_path: Path) -> None:
+    with site(tmp_path) as running:
+        httpx.get(running.url)
+        before = running.worker()
+        old = running.arbiter()
+        web = old.children()
+        old.kill()
+        assert httpx.get(running.url, timeout=30).status_code == 200
+        assert running.arbiter().pid != old.pid
+        assert running.worker() == before
+        assert psutil.wait_procs(web, timeout=20)[1] == []
+
+
+def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
+    with site(tmp_path) as running:
+        httpx.get(running.url)
+        running.worker()
+        family = psutil.Process(running.process.pid).children(recursive=True)
+        running.process.kill()
+        assert len(family) == 3
+        assert psutil.wait_procs(family, timeout=20)[1] == []
+
+
+def test_a_worker_that_keeps_dying_is_started_ever_later(tmp_path: Path) -> None:
+    (tmp_path / "die-at-start").touch()
+    with site(tmp_path) as running:
+        said = wait_for(lambda: "starts again in 1 s" in (tmp_path / "log").read_text())
+        assert said
+        assert httpx.get(running.url).status_code == 200
+        (tmp_path / "die-at-start").unlink()
+        assert running.worker()
+
+
+def test_an_application_that_cannot_be_loaded_ends_the_server_with_an_error(tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    with site(tmp_path) as running:
+        assert running.process.wait(20) == 1
+        assert "the application cannot be loaded" in (tmp_path / "log").read_text()
+
+
+def test_clients_that_never_finish_their_head_keep_nobody_waiting(tmp_path: Path) -> None:
+    with site(tmp_path, "server.web_threads = 2\nserver.header_timeout = 1.0") as running:
+        slow = [running.connect() for _ in range(6)]
+        begun = time.monotonic()
+        for connection in slow:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        assert httpx.get(running.url, timeout=20).status_code == 200
+        assert time.monotonic() - begun < 10
+        assert [connection.recv(100) for connection in slow] == [b""] * 6
+        for connection in slow:
+            connection.close()
+
+
+def test_a_head_that_trickles_in_has_the_same_limit_as_one_that_stops(tmp_path: Path) -> None:
+    with site(tmp_path, "server.header_timeout = 1.0") as running, running.connect() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+        begun = time.monotonic()
+        connection.settimeout(0.1)
+        while time.monotonic() < begun + 15:
+            try:
+                connection.sendall(b"x")
+                assert connection.recv(100) == b""
+                break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert 0.9 < time.monotonic() - begun < 5
+
+
+def test_a_body_that_does_not_arrive_is_a_timeout_for_the_application(tmp_path: Path) -> None:
+    with site(tmp_path, "server.body_timeout = 1.0") as running, running.connect() as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\npart")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+def test_a_connection_is_kept_for_another_request_and_its_limits_start_anew(tmp_path: Path) -> None:
+    with site(tmp_path, "server.header_timeout = 1.0\nserver.body_timeout = 1.0") as running:
+        with httpx.Client() as client:
+            first = client.post(running.url, content=b"12345")
+            time.sleep(1.2)
+            second = client.post(running.url, content=b"x" * 3_000_000)
+        assert first.text.split()[1] == "5"
+        assert second.text.split()[1] == "3000000"
+
+
+def test_an_address_that_is_taken_is_a_clear_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = parse_settings({"server": {"port": port}})
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+            listen(settings)
+
+
+def test_the_back_off_grows_with_each_death_and_is_forgotten_after_a_good_life() -> None:
+    child = Child("worker", lambda: 0)
+    waits = []
+    for _ in range(len(BACK_OFF) + 2):
+        child.started = time.monotonic()
+        child.died(9)
+        waits.append(round(child.start_at - time.monotonic(), 1))
+    assert waits == [*BACK_OFF, BACK_OFF[-1], BACK_OFF[-1]]
+    child.started = time.monotonic() - 3600
+    child.died(9)
+    assert child.start_at <= time.monotonic() + BACK_OFF[0]
+
+
+@pytest.mark.parametrize(("status", "words"), [(0, "exit code 0"), (3 << 8, "exit code 3"), (9, "killed by SIGKILL")])
+def test_an_end_in_words(status: int, words: str) -> None:
+    assert describe_end(status) == words
