@@ -1,7 +1,7 @@
 """Named places where tests make a process die, each at most once.
 
-In production ``reach`` is one look at an environment variable. A test sets ``WPS_HPC_FAILPOINT`` to ``<name>:<marker>``;
-the first process that reaches that place creates the marker file (O_EXCL) and is gone by SIGKILL.
+In production ``reach`` is one look at an environment variable. A test sets ``WPS_HPC_FAILPOINT`` to
+``<name>:<marker>``; the first process that reaches that place creates the marker file (O_EXCL) and is gone by SIGKILL.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def write_atomic(path: Path, content: Union[bytes, str], *, durable: bool = True
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _write_new(temporary, data, durable, mode)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

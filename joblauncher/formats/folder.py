@@ -3,9 +3,9 @@
 ``<storage.root>/jobs/<2 hex>/<uuid>/`` (mode 0700)::
 
     manifest.json  payload.dill  request.json  source/  inputs/        written by the server, read by the launcher
-    job.sh  submit.log  lineage.xml                                    written by the server
+    job.sh  submit.log  lineage.xml  secrets.json                      written by the server
     attempts/<n>/  claim status.xml result.json stdout.log stderr.log work/ outputs/     written by the launcher
-    attempts/<n>/exit                                                  written outside the container: exit code or signal, host
+    attempts/<n>/exit                                                  written outside the container, see ExitRecord
 
 ``n`` is the submission number plus the scheduler's restart count. The server never writes into an attempt and the
 launcher never writes outside of its own.
@@ -13,8 +13,11 @@ launcher never writes outside of its own.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Union
+from urllib.parse import quote
 
 
 def job_path(root: Path, job_id: str) -> Path:
@@ -99,6 +102,26 @@ class JobFolder:
     def inputs(self) -> Path:
         """Complex inputs: inline ones as sent, referenced ones as fetched."""
         return self.path / "inputs"
+
+    def input(self, *place: Union[str, int], extension: str) -> Path:
+        """The file of one complex input: identifier and occurrence (from 1), for a nested input those of each level.
+
+        Different places have different names, whatever an identifier consists of.
+        """
+        name = "-".join(quote(str(part), safe="").replace("-", "%2D") for part in place)
+        if len(name) > 100:
+            name = f"{name[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        return self.inputs / (name + extension)
+
+    @property
+    def secrets(self) -> Path:
+        """Headers and bodies that a client supplied for its references; deleted once they were fetched."""
+        return self.path / "secrets.json"
+
+    @property
+    def staging(self) -> Path:
+        """Downloads that are not finished, and what is known of those that are; the server's own."""
+        return self.path / "staging"
 
     @property
     def script(self) -> Path:

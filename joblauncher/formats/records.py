@@ -7,8 +7,9 @@ half understood.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Mapping, Optional, Type, TypeVar, Union
+from typing import Any, Optional, TypeVar, Union
 
 from joblauncher.formats.values import Value, ValueFormatError, values_from_json, values_to_json
 
@@ -68,13 +69,15 @@ class SharedFile:
 class Limits:
     """What the launcher enforces itself. Seconds, MiB, bytes; None: no limit.
 
-    ``enforce`` is false where a scheduler enforces walltime and memory.
+    ``enforce`` is false where a scheduler enforces walltime and memory. ``grace_s`` is the time that a process has
+    between SIGTERM and SIGKILL.
     """
 
     walltime_s: Optional[float] = None
     memory_mb: Optional[int] = None
     log_bytes: int = 10_000_000
     enforce: bool = True
+    grace_s: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,10 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job failed. ``cause`` is one of CAUSES; ``text`` is a sentence for the client; ``detail`` for the operator."""
+    """Why a job failed.
+
+    ``cause`` is one of CAUSES; ``text`` is a sentence for the client; ``detail`` is for the operator.
+    """
 
     cause: str
     text: str
@@ -152,6 +158,16 @@ class ResultRecord:
 
 
 @dataclass(frozen=True)
+class ClaimRecord:
+    """Which launcher runs an attempt: host, the host's boot id, process id there, and when it began (Unix seconds)."""
+
+    host: str
+    boot: str
+    pid: int
+    time: float
+
+
+@dataclass(frozen=True)
 class ExitRecord:
     """How the launcher itself ended, as seen from outside the container: an exit code, or a signal; and the host."""
 
@@ -160,8 +176,8 @@ class ExitRecord:
     host: str
 
 
-Record = Union[RequestRecord, Manifest, ResultRecord, ExitRecord]
-R = TypeVar("R", RequestRecord, Manifest, ResultRecord, ExitRecord)
+Record = Union[RequestRecord, Manifest, ResultRecord, ClaimRecord, ExitRecord]
+R = TypeVar("R", RequestRecord, Manifest, ResultRecord, ClaimRecord, ExitRecord)
 
 
 def dump(record: Record) -> bytes:
@@ -173,7 +189,7 @@ def dump(record: Record) -> bytes:
     return json.dumps({"schema": SCHEMA, **body}, sort_keys=True, separators=(",", ":")).encode()
 
 
-def load(kind: Type[R], content: bytes) -> R:
+def load(kind: type[R], content: bytes) -> R:
     """The record of that kind in ``content``; raises RecordError when it is anything else."""
     try:
         body = json.loads(content)

@@ -5,8 +5,9 @@ Literal values are canonical text of their type, so that nothing is lost between
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Union
+from typing import Any, Optional, Union
 
 
 class ValueFormatError(ValueError):
