@@ -1,7 +1,8 @@
-"""The server's settings: one TOML file, one typed object; every option has a default that works on a laptop.
+"""The server's settings: one TOML file, one typed object; every option has a default that works on a
+laptop.
 
-An unknown key is an error that names the nearest known one. ``wps-hpc init`` writes these fields, with their
-descriptions as comments.
+An unknown key is an error that names the nearest known one. ``wps-hpc init`` writes these fields, with
+their descriptions as comments.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ class Server(Section):
         30.0,
         gt=0,
         description="When the server stops, requests under way get so long to finish; jobs go on anyway.",
+    )
+    allow_origin: str | None = Field(
+        None, description="Web pages of which origin may call the service ('*': any); sets the CORS headers."
     )
     languages: tuple[str, ...] = Field(
         ("en-US",), min_length=1, description="Languages offered, the default first."
@@ -135,6 +139,9 @@ class Limits(Section):
     )
     request_bytes: int = Field(64_000_000, gt=0, description="Largest request body.")
     input_bytes: int = Field(256_000_000, gt=0, description="Largest single complex input.")
+    embed_bytes: int = Field(
+        16_000_000, gt=0, description="Outputs larger than this come as references, never within a document."
+    )
     log_bytes: int = Field(
         10_000_000, gt=0, description="What is kept of a job's standard output and error, each."
     )
@@ -186,6 +193,9 @@ class Cluster(Section):
     )
     environment: dict[str, str] = Field(
         default_factory=dict, description="Environment variables of the jobs."
+    )
+    template: Path | None = Field(
+        None, description="The site's own batch script template; default: the one for the scheduler."
     )
     query_seconds: float = Field(2.0, gt=0, description="Least time between two queries of the scheduler.")
     command_seconds: float = Field(30.0, gt=0, description="Longest time for one scheduler command.")
@@ -306,7 +316,11 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         ),
         "logging": logging.model_copy(update={"file": logging.file and base / logging.file}),
     }
-    return settings.model_copy(update=changes)
+    clusters = {
+        name: cluster.model_copy(update={"template": cluster.template and base / cluster.template})
+        for name, cluster in settings.clusters.items()
+    }
+    return settings.model_copy(update={**changes, "clusters": clusters})
 
 
 def _absolute_sqlite(url: str | None, base: Path) -> str | None:
@@ -315,7 +329,7 @@ def _absolute_sqlite(url: str | None, base: Path) -> str | None:
 
 
 def find_config(named: Path | None) -> Path | None:
-    """The configuration file to use: ``named``, else ``$WPS_HPC_CONFIG``, else ``./wps-hpc.toml`` if it is there.
+    """The configuration file to use: ``named``, else ``$WPS_HPC_CONFIG``, else ``./wps-hpc.toml``.
 
     None means all defaults. A file that is named but missing is for ``load_settings`` to report.
     """
@@ -330,8 +344,8 @@ def find_config(named: Path | None) -> Path | None:
 def render_template(values: Mapping[str, Any] | None = None) -> str:
     """A commented configuration file: every option with its description and its default, commented out.
 
-    ``values`` (dotted key to value) are written as set. Raises ConfigError when one of them is not an option, or is
-    not acceptable.
+    ``values`` (dotted key to value) are written as set. Raises ConfigError when one of them is not an
+    option, or is not acceptable.
     """
     given = dict(values or {})
     parse_settings(_nested(given), "given values")

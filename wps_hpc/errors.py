@@ -32,6 +32,25 @@ class BadRequest(ServiceError):
     http_status = 400
 
 
+class BodyTimeout(BadRequest):
+    """The request's body did not arrive in time."""
+
+    http_status = 408
+
+
+class UnsupportedBody(BadRequest):
+    """The request's body comes in an encoding that the service does not read."""
+
+    http_status = 415
+
+
+class SyncTimeLimit(ServiceError):
+    """A synchronous call took longer than the server waits, and its job was dismissed: NoApplicableCode with 504, since
+    it is the job behind the server that did not answer in time, and a retry of the same call would fare no better."""
+
+    http_status = 504
+
+
 class NotFound(ServiceError):
     """The document asked for does not exist, or no longer: NoApplicableCode with 404."""
 
@@ -57,6 +76,12 @@ class OperationNotSupported(ServiceError):
 
     code = "OperationNotSupported"
     http_status = 501
+
+
+class MethodNotAllowed(OperationNotSupported):
+    """The address exists but not for this HTTP method."""
+
+    http_status = 405
 
 
 class VersionNegotiationFailed(ServiceError):

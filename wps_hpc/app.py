@@ -1,0 +1,225 @@
+"""The web side: one WSGI application with a small routing table.
+
+====================================  =================================================================
+``/``                                 the addresses, in plain text
+``/wps``                              WPS: GET with key-value pairs, POST with XML
+``/wps/status/<job id>.xml``          the status document of a stored WPS 1.0.0 job
+``/outputs/<job id>/<name>``          an output file
+mounted paths                         other WSGI applications, such as ``/health`` and ``/metrics``
+====================================  =================================================================
+
+Every answer of this application to something that went wrong is an OWS exception report. What nobody expected becomes
+one too, with the number under which the log has the traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import TYPE_CHECKING, TypeAlias
+
+from wps_hpc.config import Settings
+from wps_hpc.errors import (
+    MethodNotAllowed,
+    NoApplicableCode,
+    NotEnoughStorage,
+    NotFound,
+    ServerBusy,
+    ServiceError,
+)
+from wps_hpc.jobs.database import StoreBusy, StoreFull
+from wps_hpc.protocols.answer import Answer, FileAnswer
+from wps_hpc.protocols.body import body_charset, read_body
+from wps_hpc.protocols.downloads import file_response, open_output
+from wps_hpc.protocols.ows import exception_answer
+from wps_hpc.protocols.ports import Backend
+from wps_hpc.protocols.wps1 import Wps1
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+Reply: TypeAlias = Answer | FileAnswer
+#: Answers a request; takes the environment and what is left of the path.
+View: TypeAlias = Callable[["WSGIEnvironment", str], Reply]
+#: Views by method.
+Resource: TypeAlias = Mapping[str, View]
+
+_JOB_ID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_STATUS_NAME = re.compile(f"({_JOB_ID})\\.xml")
+_OUTPUT_NAME = re.compile(f"({_JOB_ID})/(.+)", re.DOTALL)
+
+#: What a client is told of a job database that cannot be used now.
+_STORE_ERRORS: Mapping[type[Exception], ServiceError] = {
+    StoreBusy: ServerBusy("The job database is busy; please try again."),
+    StoreFull: NotEnoughStorage("The job database has no room left; please tell the service's operator."),
+}
+
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+def create_app(
+    settings: Settings, backend: Backend, mounts: Mapping[str, WSGIApplication] | None = None
+) -> WSGIApplication:
+    """The application over the rooms behind it. ``mounts`` maps whole paths to other WSGI applications."""
+    return WebSide(settings, backend, mounts or {})
+
+
+class WebSide:
+    """Routes requests, reads bodies, and turns whatever happens into a response."""
+
+    def __init__(self, settings: Settings, backend: Backend, mounts: Mapping[str, WSGIApplication]) -> None:
+        self._settings = settings
+        self._backend = backend
+        self._mounts = dict(mounts)
+        self._wps = Wps1(settings, backend)
+        wps: Resource = {"GET": self._get_wps, "POST": self._post_wps}
+        self._exact: Mapping[str, Resource] = {"/": {"GET": self._front}, "/wps": wps, "/wps/": wps}
+        #: By the path's first parts; the view gets the rest.
+        self._below: Mapping[str, Resource] = {
+            "/wps/status/": {"GET": self._status},
+            "/outputs/": {"GET": self._output},
+        }
+        self._cors = _cors_headers(settings.server.allow_origin)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        mounted = self._mounts.get(environ.get("PATH_INFO", ""))
+        if mounted is not None:
+            return mounted(environ, start_response)
+        reply = self._reply(environ)
+        if isinstance(reply, FileAnswer):
+            response = file_response(reply, environ)
+            response.headers.extend(self._cors)
+            return response(environ, start_response)
+        return self._send(reply, environ, start_response)
+
+    def _send(self, answer: Answer, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        body = answer.body
+        start_response(
+            _STATUS_LINES[answer.status],
+            [
+                ("Content-Type", answer.content_type),
+                ("Content-Length", str(len(body))),
+                ("X-Content-Type-Options", "nosniff"),
+                *answer.headers,
+                *self._cors,
+            ],
+        )
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _reply(self, environ: WSGIEnvironment) -> Reply:
+        try:
+            return self._route(environ)
+        except ServiceError as error:
+            return exception_answer(error, self._settings.server.languages[0])
+        except (StoreBusy, StoreFull) as error:
+            log.warning("%s %.200r: %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), error)
+            return exception_answer(_STORE_ERRORS[type(error)], self._settings.server.languages[0])
+        except Exception as error:
+            return exception_answer(_incident(error, environ), self._settings.server.languages[0])
+
+    def _route(self, environ: WSGIEnvironment) -> Reply:
+        path: str = environ.get("PATH_INFO", "")
+        resource, rest = self._exact.get(path or "/"), ""
+        if resource is None:
+            resource, rest = self._find_below(path)
+        method: str = environ["REQUEST_METHOD"]
+        view = resource.get("GET" if method == "HEAD" else method)
+        if view is not None:
+            return view(environ, rest)
+        allowed = ", ".join([*resource, "HEAD", "OPTIONS"])
+        if method == "OPTIONS":
+            return Answer(b"", "text/plain", 204, (("Allow", allowed), *self._preflight(resource)))
+        return self._not_allowed(allowed)
+
+    def _find_below(self, path: str) -> tuple[Resource, str]:
+        for start, resource in self._below.items():
+            if path.startswith(start):
+                return resource, path[len(start) :]
+        raise NotFound(f"There is nothing at this address; the service is at {self._settings.server.base_url}/wps.")
+
+    def _not_allowed(self, allowed: str) -> Answer:
+        error = MethodNotAllowed(f"This address takes {allowed}.")
+        answer = exception_answer(error, self._settings.server.languages[0])
+        return Answer(answer.body, status=answer.status, headers=(*answer.headers, ("Allow", allowed)))
+
+    def _preflight(self, resource: Resource) -> tuple[tuple[str, str], ...]:
+        if not self._cors:
+            return ()
+        return (
+            ("Access-Control-Allow-Methods", ", ".join([*resource, "HEAD"])),
+            ("Access-Control-Allow-Headers", "Content-Type"),
+            ("Access-Control-Max-Age", "86400"),
+        )
+
+    # ------------------------------------------------------------------------------------------------------- views
+
+    def _front(self, environ: WSGIEnvironment, rest: str) -> Answer:
+        base = self._settings.server.base_url
+        lines = [
+            self._settings.metadata.title,
+            "",
+            f"WPS 1.0.0:  {base}/wps?service=WPS&request=GetCapabilities",
+            *(f"{path + ':':<12}{base}{path}" for path in self._mounts),
+        ]
+        return Answer(("\n".join(lines) + "\n").encode(), "text/plain; charset=utf-8")
+
+    def _get_wps(self, environ: WSGIEnvironment, rest: str) -> Reply:
+        return self._wps.get(environ.get("QUERY_STRING", ""), self._owner(environ))
+
+    def _post_wps(self, environ: WSGIEnvironment, rest: str) -> Reply:
+        server, limits = self._settings.server, self._settings.limits
+        body = read_body(environ, limits.request_bytes, server.body_timeout)
+        return self._wps.post(body, body_charset(environ), self._owner(environ))
+
+    def _status(self, environ: WSGIEnvironment, rest: str) -> Answer:
+        named = _STATUS_NAME.fullmatch(rest)
+        if named is None:
+            raise NotFound("A status document is at /wps/status/<job id>.xml.")
+        return self._wps.status(named[1].lower())
+
+    def _output(self, environ: WSGIEnvironment, rest: str) -> FileAnswer:
+        named = _OUTPUT_NAME.fullmatch(rest)
+        if named is None:
+            raise NotFound("An output is at /outputs/<job id>/<file name>.")
+        # WSGI hands the path over as Latin-1 whatever it is.
+        name = named[2].encode("latin-1", "replace").decode("utf-8", "replace")
+        return open_output(self._backend, named[1].lower(), name)
+
+    def _owner(self, environ: WSGIEnvironment) -> str | None:
+        """Who the proxy says is asking; believed of listed proxies alone."""
+        name: str | None = environ.get("HTTP_X_REMOTE_USER")
+        trusted = self._settings.server.trusted_proxies
+        return name if name and trusted and _is_within(environ.get("REMOTE_ADDR", ""), trusted) else None
+
+
+def _cors_headers(origin: str | None) -> tuple[tuple[str, str], ...]:
+    if origin is None:
+        return ()
+    # Range downloads and waiting times are of use to a page's script only when it may read them.
+    exposed = ("Access-Control-Expose-Headers", "Content-Disposition, Content-Range, Retry-After")
+    return (("Access-Control-Allow-Origin", origin), exposed)
+
+
+def _is_within(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
+
+
+def _incident(error: Exception, environ: WSGIEnvironment) -> ServiceError:
+    """What a client is told of an unexpected error: that it is logged, and under which number."""
+    number = secrets.token_hex(6)
+    log.error("incident %s: %s %.200r", number, environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), exc_info=error)
+    return NoApplicableCode(
+        f"The server could not answer because of a defect of its own. It is logged as incident {number}; "
+        "please tell the service's operator."
+    )

@@ -1,0 +1,105 @@
+"""Output files over HTTP: never as something that a browser would run.
+
+What a job wrote is not trusted: every file goes out with ``nosniff`` and a policy that lets nothing in it run, and all
+but a few harmless types as attachments.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from werkzeug.http import dump_options_header
+from werkzeug.wrappers import Response
+from werkzeug.wsgi import wrap_file
+
+from joblauncher.formats.values import FileValue
+from wps_hpc.errors import NotFound
+from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.protocols.answer import FileAnswer
+from wps_hpc.protocols.ports import Backend
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+#: Types that a browser may show in place. XML, HTML, SVG and PDF can carry scripts; an unknown type can be anything.
+SHOWN = frozenset(
+    {
+        "application/geo+json",
+        "application/json",
+        "application/vnd.geo+json",
+        "image/gif",
+        "image/jpeg",
+        "image/png",
+        "image/tiff",
+        "text/csv",
+        "text/plain",
+    }
+)
+
+#: What every file is sent with.
+SAFETY = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; sandbox"),
+)
+
+_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*/[A-Za-z0-9][A-Za-z0-9.+_-]*")
+_CHARSET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_CHUNK = 256 * 1024
+
+
+def open_output(backend: Backend, job_id: str, name: str) -> FileAnswer:
+    """The output file of that name, as the job's results declare it: no other file of the job can be had.
+
+    Raises NotFound for unknown jobs and files, expired ones, and jobs that have not succeeded.
+    """
+    job = backend.store.get(job_id)
+    value = None if job is None else _declared(backend, job, f"outputs/{name}")
+    if job is None or value is None:
+        raise NotFound("There is no such output: the job or the file is unknown, or has expired.")
+    return FileAnswer(backend.results.open(job, value), name, _content_type(value))
+
+
+def _declared(backend: Backend, job: Job, path: str) -> FileValue | None:
+    if job.state is not JobState.SUCCEEDED:
+        return None
+    for values in backend.results.outputs(job).values():
+        for value in values:
+            if isinstance(value, FileValue) and value.path == path:
+                return value
+    return None
+
+
+def _content_type(value: FileValue) -> str:
+    charset = value.encoding
+    if charset and charset.lower() != "base64" and _CHARSET.fullmatch(charset) and "charset" not in value.mime_type:
+        return f"{value.mime_type}; charset={charset}"
+    return value.mime_type
+
+
+def file_response(answer: FileAnswer, environ: WSGIEnvironment) -> Response:
+    """The HTTP response for a file: with its length, ranges, validators, and the headers that keep it harmless."""
+    found = os.fstat(answer.stream.fileno())
+    response = Response(wrap_file(environ, answer.stream, _CHUNK), answer.status, direct_passthrough=True)
+    bare = _safe_type(answer.content_type)
+    response.headers["Content-Type"] = answer.content_type if _is_plain(answer.content_type, bare) else bare
+    response.content_length = found.st_size
+    shown = "inline" if bare in SHOWN else "attachment"
+    response.headers["Content-Disposition"] = dump_options_header(shown, {"filename": answer.name.rpartition("/")[2]})
+    response.headers.extend([*SAFETY, *answer.headers])
+    if answer.status == 200 and environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+        response.set_etag(f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}")
+        response.last_modified = found.st_mtime  # type: ignore[assignment]
+        response.make_conditional(environ, accept_ranges=True, complete_length=found.st_size)
+    return response
+
+
+def _safe_type(content_type: str) -> str:
+    bare = content_type.partition(";")[0].strip().lower()
+    return bare if _TYPE.fullmatch(bare) else "application/octet-stream"
+
+
+def _is_plain(content_type: str, bare: str) -> bool:
+    """Whether a type with parameters can stand in a header as it is."""
+    return bare != "application/octet-stream" and content_type.isascii() and content_type.isprintable()

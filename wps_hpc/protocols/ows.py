@@ -1,0 +1,197 @@
+"""OWS Common 1.1 (OGC 06-121r3): key-value pairs, exception reports, negotiation of version and language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from lxml import etree
+
+from wps_hpc.errors import (
+    InvalidParameterValue,
+    MissingParameterValue,
+    ServiceError,
+    VersionNegotiationFailed,
+)
+from wps_hpc.protocols.answer import Answer
+from wps_hpc.protocols.xml import LANG, OWS, add, is_legal, root, to_bytes
+
+SERVICE = "WPS"
+_REPORT_PREFIXES: Mapping[str | None, str] = {"ows": OWS}
+
+
+# ------------------------------------------------------------------------------------------------- key-value pairs
+
+
+@dataclass(frozen=True)
+class Query:
+    """The key-value pairs of a request: names in lower case, since they are case-insensitive (06-121r3 §11.5.2)."""
+
+    raw: Mapping[str, str]
+
+    def get(self, name: str) -> str | None:
+        """The decoded value without surrounding space; None when absent or empty.
+
+        Raises InvalidParameterValue for bytes that are not UTF-8 and characters that no document could echo.
+        """
+        value = self.raw.get(name.lower())
+        return (decode(value, name).strip() or None) if value else None
+
+    def required(self, name: str) -> str:
+        """The value of a mandatory parameter; raises MissingParameterValue."""
+        value = self.get(name)
+        if value is None:
+            raise MissingParameterValue(f"The parameter {name} is missing.", name)
+        return value
+
+    def list(self, name: str) -> tuple[str, ...]:
+        """The items of a comma-separated value, without empty ones."""
+        return split_list(self.get(name))
+
+
+def split_list(value: str | None) -> tuple[str, ...]:
+    """The items of a comma-separated list, without empty ones."""
+    return tuple(item for part in (value or "").split(",") if (item := part.strip()))
+
+
+def parse_query(query: str) -> Query:
+    """Split a query string (as WSGI has it: bytes as Latin-1); values stay encoded until they are asked for.
+
+    A name given twice with the same value is harmless; with different ones it raises InvalidParameterValue.
+    """
+    pairs: dict[str, str] = {}
+    for part in query.encode("latin-1", "replace").decode("utf-8", "surrogateescape").split("&"):
+        if not part:
+            continue
+        name, _, value = part.partition("=")
+        key = decode(name, "request").strip().lower()
+        if pairs.setdefault(key, value) != value:
+            raise InvalidParameterValue(f"The parameter {key[:80]} is given twice with different values.", key[:80])
+    return Query(pairs)
+
+
+def decode(text: str, locator: str, *, plus: bool = True) -> str:
+    """Percent-decode once; ``plus`` reads + as a space, as the query part of a URL has it."""
+    if "%" not in text and "+" not in text and text.isascii() and text.isprintable():
+        return text
+    content = (text.replace("+", " ") if plus else text).encode("utf-8", "surrogateescape")
+    try:
+        decoded = unquote_to_bytes(content).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidParameterValue(f"The value of {locator} is not UTF-8.", locator) from error
+    if not is_legal(decoded):
+        raise InvalidParameterValue(f"The value of {locator} has a control character.", locator)
+    return decoded
+
+
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def boolean(value: str | None, name: str) -> bool:
+    """An xs:boolean that is false when absent; raises InvalidParameterValue with the parameter as locator."""
+    if value is None:
+        return False
+    try:
+        return _BOOLEANS[value.strip().lower()]
+    except KeyError:
+        raise InvalidParameterValue(f"{name} must be true or false, not {value[:80]!r}.", name) from None
+
+
+# ----------------------------------------------------------------------------------------------------- negotiation
+
+
+def check_service(service: str | None) -> None:
+    """The mandatory ``service``; lower case is accepted, as the official test suite sends it."""
+    if service is None:
+        raise MissingParameterValue("The parameter service is missing; it must be WPS.", "service")
+    if service.upper() != SERVICE:
+        raise InvalidParameterValue(f"This is a WPS, not {service[:80]!r}.", "service")
+
+
+def check_version(version: str | None, served: Sequence[str]) -> None:
+    """The mandatory ``version`` of every operation but GetCapabilities (06-121r3 §9.2.1)."""
+    if version is None:
+        raise MissingParameterValue(
+            f"The parameter version is missing; this service has {', '.join(served)}.", "version"
+        )
+    if version not in served:
+        raise InvalidParameterValue(
+            f"Version {version[:80]!r} is not served here; this service has {', '.join(served)}.", "version"
+        )
+
+
+def negotiate_version(accepted: Iterable[str], served: Sequence[str]) -> str:
+    """The first of AcceptVersions that is served, the highest served one for an empty list (06-121r3 §7.3.2)."""
+    wanted = tuple(accepted)
+    for version in wanted:
+        if version in served:
+            return version
+    if wanted:
+        raise VersionNegotiationFailed(
+            f"None of the versions {', '.join(wanted)[:200]} is served; this service has {', '.join(served)}.",
+            "AcceptVersions",
+        )
+    return max(served)
+
+
+def match_language(wanted: str, offered: Sequence[str]) -> str | None:
+    """The language on offer for an RFC 4646 tag: the same tag, else the same primary subtag, else None."""
+    tag = wanted.strip().lower()
+    if tag == "*":
+        return offered[0]
+    for same in (str.lower, _primary):
+        for language in offered:
+            if same(language) == same(tag):
+                return language
+    return None
+
+
+def _primary(tag: str) -> str:
+    return tag.lower().split("-")[0]
+
+
+def preferred_language(wanted: Iterable[str], offered: Sequence[str]) -> str:
+    """The first of the client's languages that is offered, else the default one."""
+    matches = (match_language(language, offered) for language in wanted)
+    return next((language for language in matches if language), offered[0])
+
+
+def required_language(wanted: str | None, offered: Sequence[str]) -> str:
+    """The language of DescribeProcess and Execute, which «must be a language listed in the Capabilities»."""
+    if wanted is None:
+        return offered[0]
+    language = match_language(wanted, offered)
+    if language is None:
+        raise InvalidParameterValue(
+            f"The language {wanted[:80]!r} is not offered; choose from {', '.join(offered)}.", "language"
+        )
+    return language
+
+
+# ----------------------------------------------------------------------------------------------- exception reports
+
+
+def add_exception(parent: etree._Element, code: str, text: str, locator: str | None) -> None:
+    """Append an ows:Exception (06-121r3 §8.3)."""
+    exception = add(parent, f"{{{OWS}}}Exception", exceptionCode=code, locator=locator)
+    add(exception, f"{{{OWS}}}ExceptionText", text)
+
+
+def report(parent: etree._Element | None, code: str, text: str, locator: str | None, language: str) -> etree._Element:
+    """An ows:ExceptionReport of version 1.1.0: a document of its own, or within ``parent``."""
+    tag = f"{{{OWS}}}ExceptionReport"
+    element = root(tag, prefixes=_REPORT_PREFIXES) if parent is None else add(parent, tag)
+    element.set("version", "1.1.0")
+    element.set(LANG, language)
+    add_exception(element, code, text, locator)
+    return element
+
+
+def exception_answer(error: ServiceError, language: str) -> Answer:
+    """The exception as an HTTP response, with its status and, where it says when to come again, Retry-After."""
+    headers = [("Cache-Control", "no-store")]
+    if error.retry_after is not None:
+        headers.append(("Retry-After", str(error.retry_after)))
+    document = to_bytes(report(None, error.code, error.text, error.locator, language))
+    return Answer(document, status=error.http_status, headers=tuple(headers))

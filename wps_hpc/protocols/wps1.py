@@ -1,0 +1,273 @@
+"""WPS 1.0.0 (OGC 05-007r7): the three operations and the status document, from bytes to bytes.
+
+Documents that depend on the catalogue alone are rendered once for each of its revisions and sent as they are;
+status documents once for each revision of their job.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+from lxml import etree
+
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, Value
+from wps_hpc.config import Settings
+from wps_hpc.errors import (
+    BY_CODE,
+    InvalidParameterValue,
+    InvalidUpdateSequence,
+    NoApplicableCode,
+    NotFound,
+    SyncTimeLimit,
+)
+from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.request import ExecuteRequest, Mode
+from wps_hpc.processes.description import ProcessDescription
+from wps_hpc.protocols.answer import XML_TYPE, Answer, FileAnswer, RecentDocuments, RevisionCache
+from wps_hpc.protocols.ows import negotiate_version, parse_query, preferred_language, required_language
+from wps_hpc.protocols.ports import Backend
+from wps_hpc.protocols.wps1_capabilities import (
+    Site,
+    capabilities,
+    unchanged_capabilities,
+    wanted_sections,
+)
+from wps_hpc.protocols.wps1_describe import description, descriptions, offered
+from wps_hpc.protocols.wps1_kvp import read_kvp
+from wps_hpc.protocols.wps1_lineage import add_bounding_box
+from wps_hpc.protocols.wps1_post import read_post
+from wps_hpc.protocols.wps1_request import (
+    PROTOCOL,
+    SERVED,
+    DescribeProcess,
+    Execute,
+    GetCapabilities,
+    Operation,
+    to_execute_request,
+)
+from wps_hpc.protocols.wps1_response import Addresses, Execution, execute_response, is_base64, output_name
+from wps_hpc.protocols.xml import WPS, root, to_bytes
+
+Reply: TypeAlias = Answer | FileAnswer
+
+#: Documents about jobs and the catalogue change; none may be kept by a cache on the way.
+NO_STORE = (("Cache-Control", "no-store"),)
+#: Who dismisses a synchronous call that takes too long; the worker says the same when it comes first.
+_TIME_LIMIT = "the time limit of synchronous calls"
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """The processes that WPS 1.0.0 can offer, of one catalogue revision."""
+
+    revision: str
+    processes: dict[str, ProcessDescription]
+
+
+class Wps1:
+    """The WPS 1.0.0 endpoint. Thread-safe; its methods raise ServiceError for what a client must be told."""
+
+    def __init__(self, settings: Settings, backend: Backend) -> None:
+        base = settings.server.base_url
+        self._backend = backend
+        self._limits = settings.limits
+        self._languages = settings.server.languages
+        self._site = Site(f"{base}/wps", settings.metadata, settings.server.languages)
+        self._addresses = Addresses(base, self._site.service_instance)
+        self._offer = _Offer("", {})
+        self._documents = RevisionCache()
+        self._polled = RecentDocuments()
+
+    def get(self, query: str, owner: str | None = None) -> Reply:
+        """Answer key-value pairs; ``query`` is the query string as WSGI has it."""
+        return self._run(read_kvp(parse_query(query), self._describe), owner)
+
+    def post(self, body: bytes, charset: str | None = None, owner: str | None = None) -> Reply:
+        """Answer an XML request; ``charset`` is that of its Content-Type."""
+        return self._run(read_post(body, self._describe, charset), owner)
+
+    def status(self, job_id: str) -> Answer:
+        """The document at a job's statusLocation, whole at any time; raises NotFound for unknown and expired jobs."""
+        job = self._backend.store.get(job_id)
+        if job is None or job.protocol != PROTOCOL:
+            raise _no_such_document()
+        key = (job.id, job.revision, self._backend.catalogue.revision)
+        document = self._polled.get(key)
+        if document is None:
+            document = self._status_document(job)
+            self._polled.put(key, document)
+        return Answer(document, headers=NO_STORE)
+
+    def _status_document(self, job: Job) -> bytes:
+        results = self._backend.results
+        request = results.request(job)
+        if not request.store:
+            raise _no_such_document()
+        return execute_response(self._execution(job, request, results.lineage(job)))
+
+    def _run(self, operation: Operation, owner: str | None) -> Reply:
+        match operation:
+            case GetCapabilities():
+                return Answer(self._capabilities(operation))
+            case DescribeProcess():
+                return Answer(self._descriptions(operation))
+            case Execute():
+                return self._execute(operation, owner)
+
+    # ------------------------------------------------------------------------------------------------ the catalogue
+
+    def _processes(self) -> dict[str, ProcessDescription]:
+        revision = self._backend.catalogue.revision
+        if self._offer.revision != revision or not self._offer.processes:
+            described = (offered(entry.description) for entry in self._backend.catalogue.entries())
+            processes = {process.identifier: process for process in described if process is not None}
+            self._offer = _Offer(revision, processes)
+        return self._offer.processes
+
+    def _describe(self, identifier: str) -> ProcessDescription:
+        process = self._processes().get(identifier)
+        if process is None:
+            raise InvalidParameterValue(
+                f"There is no process {identifier[:200]!r}; GetCapabilities lists those on offer.", "Identifier"
+            )
+        return process
+
+    def _capabilities(self, operation: GetCapabilities) -> bytes:
+        negotiate_version(operation.versions, SERVED)
+        sections = wanted_sections(operation.sections)
+        language = preferred_language(operation.languages, self._languages)
+        revision = self._backend.catalogue.revision
+        if operation.update_sequence is not None:
+            if operation.update_sequence == revision:
+                return unchanged_capabilities(language, revision)
+            _check_not_newer(operation.update_sequence, revision)
+        render = partial(self._render_capabilities, sections, language, revision)
+        return self._documents.get(revision, ("capabilities", sections, language), render)
+
+    def _render_capabilities(self, sections: frozenset[str], language: str, revision: str) -> bytes:
+        return capabilities(self._site, self._processes().values(), sections, language, revision)
+
+    def _descriptions(self, operation: DescribeProcess) -> bytes:
+        language = required_language(operation.language, self._languages)
+        identifiers = operation.identifiers
+        if any(identifier.lower() == "all" for identifier in identifiers) and "all" not in self._processes():
+            return self._cached(("all", language), lambda: self._render_all(language))
+        # Asked for twice, a process is described once.
+        fragments = [self._fragment(self._describe(name), language) for name in dict.fromkeys(identifiers)]
+        return descriptions(fragments, language)
+
+    def _render_all(self, language: str) -> bytes:
+        fragments = [self._fragment(process, language) for process in self._processes().values()]
+        return descriptions(fragments, language)
+
+    def _fragment(self, process: ProcessDescription, language: str) -> bytes:
+        render = partial(description, process, language, self._limits.input_bytes)
+        return self._cached(("process", process.identifier, language), render)
+
+    def _cached(self, key: Hashable, render: Callable[[], bytes]) -> bytes:
+        return self._documents.get(self._backend.catalogue.revision, key, render)
+
+    # -------------------------------------------------------------------------------------------------------- jobs
+
+    def _execute(self, operation: Execute, owner: str | None) -> Reply:
+        language = required_language(operation.language, self._languages)
+        request = to_execute_request(operation, language, owner)
+        job = self._backend.intake.execute(request)
+        if request.mode is Mode.SYNC:
+            job = self._finished(job)
+        elif self._limits.grace_seconds:
+            job = self._backend.intake.wait(job.id, self._limits.grace_seconds)
+        execution = self._execution(job, request, request.lineage)
+        if request.raw and job.state is JobState.SUCCEEDED:
+            return raw_output(execution)
+        return Answer(execute_response(execution), status=_http_status(job, request), headers=NO_STORE)
+
+    def _finished(self, job: Job) -> Job:
+        """The job of a synchronous call at its end; raises SyncTimeLimit when that does not come in time."""
+        seconds = self._limits.sync_seconds
+        job = self._backend.intake.wait(job.id, seconds)
+        if not job.final:
+            job = self._backend.intake.dismiss(job.id, _TIME_LIMIT)
+        ended_by_limit = job.state is JobState.DISMISSED and job.cancelled_by == _TIME_LIMIT
+        if job.final and not ended_by_limit:
+            return job
+        raise SyncTimeLimit(
+            f"{job.process} did not finish within the {seconds:g} s that this server waits in a synchronous call, so "
+            'the job was dismissed. Run it asynchronously: storeExecuteResponse="true" and status="true".'
+        )
+
+    def _execution(self, job: Job, request: ExecuteRequest, lineage: bytes | None) -> Execution:
+        results = self._backend.results
+        return Execution(
+            job=job,
+            request=request,
+            process=self._processes().get(job.process),
+            outputs=results.outputs(job) if job.state is JobState.SUCCEEDED else None,
+            lineage=lineage,
+            addresses=self._addresses,
+            open=partial(results.open, job),
+            embed_bytes=self._limits.embed_bytes,
+        )
+
+
+def _no_such_document() -> NotFound:
+    return NotFound("There is no such status document: the job is unknown, was not stored, or has expired.")
+
+
+def _check_not_newer(theirs: str, ours: str) -> None:
+    """Raise InvalidUpdateSequence for a sequence beyond ours (06-121r3 table 25): by number, else by text."""
+    newer = int(theirs) > int(ours) if _counts(theirs) and _counts(ours) else theirs > ours
+    if newer:
+        raise InvalidUpdateSequence(
+            f"The updateSequence {theirs[:80]!r} is newer than the service's, {ours!r}.", "updateSequence"
+        )
+
+
+def _counts(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 100
+
+
+def _http_status(job: Job, request: ExecuteRequest) -> int:
+    """200 for a document about a job, whatever became of it; but who asked for raw data must not take it for that."""
+    if not request.raw:
+        return 200
+    code = job.failure.code if job.failure else "NoApplicableCode"
+    return BY_CODE.get(code, NoApplicableCode).http_status
+
+
+def raw_output(execution: Execution) -> Reply:
+    """The bare value of the one output (05-007r7 §10.3.1); raises NoApplicableCode when the process made none."""
+    wish = execution.request.outputs[0]
+    identifier = wish.wanted.identifier
+    values = (execution.outputs or {}).get(identifier, ())
+    if not values:
+        raise NoApplicableCode(f"{execution.job.process} finished without the output {identifier}.")
+    value: Value = values[0]
+    match value:
+        case LiteralValue():
+            return Answer(value.text.encode(), "text/plain; charset=utf-8", headers=NO_STORE)
+        case FileValue():
+            return _raw_file(execution, value, as_base64=is_base64(wish.wanted.encoding))
+        case BoundingBoxValue():
+            return Answer(_raw_box(value), XML_TYPE, headers=NO_STORE)
+    raise NoApplicableCode(f"WPS 1.0.0 cannot express the output {identifier}.")
+
+
+def _raw_file(execution: Execution, value: FileValue, *, as_base64: bool) -> Reply:
+    stream = execution.open(value)
+    if not as_base64:
+        return FileAnswer(stream, output_name(value), value.mime_type, headers=NO_STORE)
+    with stream:
+        encoded = base64.b64encode(stream.read())
+    return Answer(encoded, value.mime_type, headers=(*NO_STORE, ("Content-Transfer-Encoding", "base64")))
+
+
+def _raw_box(value: BoundingBoxValue) -> bytes:
+    """A document whose root is the wps:BoundingBoxData."""
+    holder: etree._Element = root(f"{{{WPS}}}Data")
+    add_bounding_box(holder, value)
+    return to_bytes(holder[0])

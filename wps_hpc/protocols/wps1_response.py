@@ -1,0 +1,294 @@
+"""ExecuteResponse documents of WPS 1.0.0 (OGC 05-007r7 §10.3, wpsExecute_response.xsd): a job as its client sees it."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+from urllib.parse import quote
+
+from lxml import etree
+
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, Value
+from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
+from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
+from wps_hpc.processes.description import ProcessDescription
+from wps_hpc.protocols.ows import report
+from wps_hpc.protocols.wps1_describe import add_brief, add_words, data_type_reference
+from wps_hpc.protocols.wps1_lineage import add_bounding_box, add_lineage
+from wps_hpc.protocols.wps1_request import VERSION
+from wps_hpc.protocols.wps1_values import BASE64
+from wps_hpc.protocols.xml import LANG, OWS, WPS, add, clean, is_legal, parse_embedded, root, to_bytes
+
+#: What a client reads when the job has no message of its own; the element must never be empty.
+_SENTENCES: Mapping[JobState, str] = {
+    JobState.ACCEPTED: "The job is accepted and waits for its turn.",
+    JobState.STAGING: "The inputs are being fetched.",
+    JobState.SUBMITTING: "The job is being handed to the batch system.",
+    JobState.QUEUED: "The job waits in the queue of the batch system.",
+    JobState.HELD: "The job is held.",
+    JobState.RUNNING: "The job is running.",
+    JobState.SUSPENDED: "The job is suspended.",
+    JobState.SUCCEEDED: "The job has finished.",
+    JobState.FAILED: "The job has failed.",
+    JobState.DISMISSED: "The job was dismissed.",
+}
+
+OpenFile = Callable[[FileValue], BinaryIO]
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where clients find things. ``base`` is the public address of the server without a trailing slash."""
+
+    base: str
+    service_instance: str
+
+    def status(self, job: Job) -> str:
+        """The status document of a job."""
+        return f"{self.base}/wps/status/{job.id}.xml"
+
+    def output(self, job: Job, value: FileValue) -> str:
+        """An output file of a job."""
+        return f"{self.base}/outputs/{job.id}/{quote(output_name(value))}"
+
+
+def output_name(value: FileValue) -> str:
+    """The name of an output's file below the attempt's outputs folder; it names the download as well."""
+    return value.path.removeprefix("outputs/")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A job with all that its document needs. ``outputs`` is None until the job has succeeded.
+
+    ``process`` is None when the process is no longer on offer. Complex outputs larger than ``embed_bytes`` come as
+    references even where the client wants them within the document: a document of gigabytes helps nobody.
+    """
+
+    job: Job
+    request: ExecuteRequest
+    process: ProcessDescription | None
+    outputs: Mapping[str, tuple[Value, ...]] | None
+    lineage: bytes | None
+    addresses: Addresses
+    open: OpenFile
+    embed_bytes: int
+
+
+def execute_response(execution: Execution) -> bytes:
+    """The whole document."""
+    job, request = execution.job, execution.request
+    attributes = {
+        "service": "WPS",
+        "version": VERSION,
+        LANG: request.language,
+        "serviceInstance": execution.addresses.service_instance,
+    }
+    if request.store:
+        attributes["statusLocation"] = execution.addresses.status(job)
+    document = root(f"{{{WPS}}}ExecuteResponse", attributes)
+    _add_process(document, execution)
+    _add_status(document, job, request)
+    if execution.lineage is not None:
+        add_lineage(document, execution.lineage)
+    if execution.outputs:
+        _add_outputs(document, execution)
+    return to_bytes(document)
+
+
+def _add_process(document: etree._Element, execution: Execution) -> None:
+    process = execution.process or ProcessDescription(
+        identifier=execution.job.process, version=execution.job.process_version
+    )
+    add_brief(add(document, f"{{{WPS}}}Process"), process, execution.request.language)
+
+
+# ----------------------------------------------------------------------------------------------------------- status
+
+
+def _add_status(document: etree._Element, job: Job, request: ExecuteRequest) -> None:
+    word = STATE_WORDS[job.state][0]
+    if not job.final and request.store and not request.status:
+        # «If status is false then the Status element shall not be updated until the process completes» (table 50).
+        word = "ProcessAccepted"
+    status = add(document, f"{{{WPS}}}Status", None, creationTime=creation_time(job))
+    element = add(status, f"{{{WPS}}}{word}")
+    if word == "ProcessFailed":
+        _add_failure(element, job, request.language)
+        return
+    element.text = message(job)
+    if word in ("ProcessStarted", "ProcessPaused"):
+        element.set("percentCompleted", str(min(99, max(0, int(job.percent)))))
+
+
+def creation_time(job: Job) -> str:
+    """When the process finished; until then, the time of this document (table 55), in UTC."""
+    finished = job.finished if job.final else None
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() if finished is None else finished))
+
+
+def message(job: Job) -> str:
+    """The sentence that a client shows its user: the job's own, and why it waits; never empty."""
+    sentence = job.message.strip() or _SENTENCES[job.state]
+    if job.reason and not job.final and job.reason not in sentence:
+        sentence = f"{sentence} ({job.reason})"
+    if job.stale_since is not None and not job.final:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job.stale_since))
+        sentence = f"{sentence} [The batch system has not answered since {since} UTC.]"
+    return clean(sentence)
+
+
+def _add_failure(element: etree._Element, job: Job, language: str) -> None:
+    failure = job.failure
+    if failure is not None:
+        report(element, failure.code, failure.text or _SENTENCES[JobState.FAILED], failure.locator, language)
+    else:
+        by = f"The job was dismissed by {job.cancelled_by}." if job.cancelled_by else message(job)
+        report(element, "NoApplicableCode", by, None, language)
+
+
+# ---------------------------------------------------------------------------------------------------------- outputs
+
+
+def _add_outputs(document: etree._Element, execution: Execution) -> None:
+    parent = add(document, f"{{{WPS}}}ProcessOutputs")
+    for wish, identifier, value in _wanted(execution):
+        element = add(parent, f"{{{WPS}}}Output")
+        _add_output_words(element, wish, identifier, execution)
+        _WRITERS[type(value)](element, value, wish, execution)
+    if not len(parent):
+        document.remove(parent)
+
+
+def _wanted(execution: Execution) -> Iterator[tuple[OutputWish | None, str, Value]]:
+    """The outputs to write, in the order in which they were asked for; all of them when none was named."""
+    outputs = execution.outputs or {}
+    wishes: Mapping[str, OutputWish | None] = {
+        wish.wanted.identifier: wish for wish in execution.request.outputs
+    } or dict.fromkeys(outputs)
+    for identifier, wish in wishes.items():
+        for value in outputs.get(identifier, ()):
+            if type(value) in _WRITERS:
+                yield wish, identifier, value
+
+
+def _add_output_words(element: etree._Element, wish: OutputWish | None, identifier: str, execution: Execution) -> None:
+    """Identifier, Title, Abstract and Metadata; the client's own title and abstract where it gave them (table 51)."""
+    described = execution.process.output(identifier) if execution.process else None
+    if described is None:
+        add(element, f"{{{OWS}}}Identifier", identifier)
+        add(element, f"{{{OWS}}}Title", identifier)
+    else:
+        add_words(element, described, execution.request.language)
+    for name, text in (("Title", wish and wish.title), ("Abstract", wish and wish.abstract)):
+        if text:
+            _replace_text(element, name, text)
+
+
+def _replace_text(element: etree._Element, name: str, text: str) -> None:
+    found = element.find(f"{{{OWS}}}{name}")
+    if found is None:
+        found = etree.Element(f"{{{OWS}}}{name}")
+        element.insert(2, found)
+    found.text = clean(text)
+
+
+def _add_literal(element: etree._Element, value: LiteralValue, wish: OutputWish | None, execution: Execution) -> None:
+    reference = data_type_reference(value.data_type)
+    data = add(element, f"{{{WPS}}}Data")
+    add(data, f"{{{WPS}}}LiteralData", value.text, dataType=reference, uom=value.uom)
+
+
+def _add_box(element: etree._Element, value: BoundingBoxValue, wish: OutputWish | None, execution: Execution) -> None:
+    add_bounding_box(add(element, f"{{{WPS}}}Data"), value)
+
+
+def _add_file(element: etree._Element, value: FileValue, wish: OutputWish | None, execution: Execution) -> None:
+    by_reference = wish is not None and wish.transmission is Transmission.REFERENCE
+    if not by_reference and (content := _embeddable(value, execution)) is not None:
+        _embed(add(element, f"{{{WPS}}}Data"), value, wish, content)
+        return
+    add(
+        element,
+        f"{{{WPS}}}Reference",
+        None,
+        href=execution.addresses.output(execution.job, value),
+        mimeType=value.mime_type,
+        encoding=None if is_base64(value.encoding) else value.encoding,
+        schema=value.schema,
+    )
+
+
+_WRITERS: Mapping[type, Callable[..., None]] = {
+    LiteralValue: _add_literal,
+    BoundingBoxValue: _add_box,
+    FileValue: _add_file,
+}
+
+
+def is_base64(encoding: str | None) -> bool:
+    """Whether an encoding is Base64, which says how data stands in a document and nothing about the file."""
+    return encoding is not None and encoding.lower() == BASE64
+
+
+def _embeddable(value: FileValue, execution: Execution) -> bytes | None:
+    """The file's content, or None when it is too large to stand within a document."""
+    limit = execution.embed_bytes
+    if value.size is not None and value.size > limit:
+        return None
+    with execution.open(value) as stream:
+        content = stream.read(limit + 1)
+    return None if len(content) > limit else content
+
+
+def _embed(data: etree._Element, value: FileValue, wish: OutputWish | None, content: bytes) -> None:
+    """Append ComplexData: XML as elements, other text as text, the rest (or what was wished so) in Base64."""
+    element = add(data, f"{{{WPS}}}ComplexData", None, mimeType=value.mime_type, schema=value.schema)
+    wished_base64 = wish is not None and is_base64(wish.wanted.encoding)
+    if not wished_base64:
+        if is_xml(value.mime_type) and (embedded := parse_embedded(content)) is not None:
+            element.append(embedded)
+            return
+        if is_text(value.mime_type) and (text := _text(content, value.encoding)) is not None:
+            if value.encoding and not is_base64(value.encoding):
+                element.set("encoding", value.encoding)
+            element.text = etree.CDATA(text) if _better_in_cdata(text) else text
+            return
+    element.set("encoding", BASE64)
+    element.text = base64.b64encode(content).decode()
+
+
+def is_xml(mime_type: str) -> bool:
+    """Whether files of that type are XML."""
+    name = _bare(mime_type)
+    return name in ("text/xml", "application/xml") or name.endswith("+xml")
+
+
+_TEXT_TYPES = frozenset({"application/json", "application/javascript", "application/yaml", "application/x-yaml"})
+
+
+def is_text(mime_type: str) -> bool:
+    """Whether files of that type are text that a document may carry as it is."""
+    name = _bare(mime_type)
+    return name.startswith("text/") or name in _TEXT_TYPES or name.endswith(("+json", "+xml")) or is_xml(name)
+
+
+def _bare(mime_type: str) -> str:
+    return mime_type.partition(";")[0].strip().lower()
+
+
+def _text(content: bytes, encoding: str | None) -> str | None:
+    """The content as text that XML can carry without changing it, or None."""
+    try:
+        text = content.decode("utf-8" if encoding is None or is_base64(encoding) else encoding)
+    except (UnicodeDecodeError, LookupError):
+        return None
+    return text if is_legal(text) else None
+
+
+def _better_in_cdata(text: str) -> bool:
+    """Whether CDATA makes the text more readable, and changes nothing: parsers turn a bare CR into LF there."""
+    return ("<" in text or "&" in text) and "]]>" not in text and "\r" not in text
