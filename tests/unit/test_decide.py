@@ -1,0 +1,187 @@
+"""What became of a job, by ``watch.decide``: every cell of the table, and what must hold for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from joblauncher.formats.records import EXIT_NOT_WRITTEN, EXIT_REFUSED, ExitRecord, Failure
+from wps_hpc.clusters.schedulers.base import CouldNotAsk, JobWord, Phase
+from wps_hpc.jobs.job import Job, JobState, check_transition
+from wps_hpc.jobs.trusted import Left
+from wps_hpc.jobs.watch import Answer, Graces, NotFound, Verdict, decide
+
+JOB = Job("id", "p", "1", "wps1", "async", JobState.RUNNING, "running", 10, 100.0, "{}", submission_number=1, attempt=1)
+GRACES = Graces(settle=5, signal=15, lost=30)
+NOW = 1000.0
+
+OWN_ERROR = Failure("process error", "ValueError: no")
+BY_SIGNAL = Failure("signal", "killed by signal 9, peak 812 MB of 1024 MB", signal=9)
+
+NOTHING = Left()
+RUNNING = Left(state="running", percent=40, message="step 4")
+SUCCEEDED = Left(state="succeeded", percent=100, message="done")
+FAILED = Left(state="failed", failure=OWN_ERROR)
+KILLED = Left(state="failed", failure=BY_SIGNAL)
+
+ACTIVE = JobWord(Phase.RUNNING, "RUNNING")
+QUEUED = JobWord(Phase.QUEUED, "PENDING", reason="waiting for resources")
+COMPLETED = JobWord(Phase.ENDED, "COMPLETED", exit_code=0)
+TIMEOUT = JobWord(Phase.ENDED, "TIMEOUT", cause="time limit")
+CODE_3 = JobWord(Phase.ENDED, "FAILED", cause="exit code", exit_code=3)
+OUTAGE = CouldNotAsk("connection refused")
+GONE = NotFound(accounting_asked=True)
+
+
+def conclude(left: Left, answer: Answer, *, waited: float | None = None, job: Job = JOB) -> Verdict:
+    since = None if waited is None else NOW - waited
+    return decide(job, left, answer, NOW, since, GRACES)
+
+
+@pytest.mark.parametrize("answer", [ACTIVE, QUEUED, COMPLETED, TIMEOUT, NotFound(), GONE, OUTAGE])
+def test_a_success_that_the_launcher_wrote_is_trusted_whatever_the_scheduler_says(answer: Answer) -> None:
+    assert conclude(SUCCEEDED, answer).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("answer", [ACTIVE, QUEUED, COMPLETED, TIMEOUT, NotFound(), GONE, OUTAGE])
+def test_the_processes_own_error_is_trusted_whatever_the_scheduler_says(answer: Answer) -> None:
+    verdict = conclude(FAILED, answer)
+    assert (verdict.state, verdict.failure) == (JobState.FAILED, OWN_ERROR)
+
+
+@pytest.mark.parametrize("answer", [ACTIVE, OUTAGE])
+def test_a_failure_by_signal_waits_for_the_schedulers_reason(answer: Answer) -> None:
+    assert conclude(KILLED, answer).state is JobState.RUNNING
+    assert conclude(KILLED, answer, waited=14.9).state is JobState.RUNNING
+    assert conclude(KILLED, answer, waited=15.0).failure == BY_SIGNAL
+
+
+def test_the_schedulers_cause_explains_a_signal() -> None:
+    failure = conclude(KILLED, TIMEOUT).failure
+    assert failure is not None and failure.cause == "time limit" and "812 MB" in failure.detail
+
+
+def test_a_signal_that_nobody_explains_is_told_as_it_was() -> None:
+    assert conclude(KILLED, CODE_3).failure == BY_SIGNAL
+    assert conclude(KILLED, GONE).failure == BY_SIGNAL
+
+
+def test_an_active_job_takes_state_from_the_scheduler_and_progress_from_the_launcher() -> None:
+    verdict = conclude(RUNNING, ACTIVE)
+    assert (verdict.state, verdict.percent, verdict.message) == (JobState.RUNNING, 40, "step 4")
+    waiting = conclude(NOTHING, QUEUED)
+    assert (waiting.state, waiting.reason) == (JobState.QUEUED, "waiting for resources")
+    assert "waiting for resources" in waiting.message
+
+
+@pytest.mark.parametrize(
+    ("phase", "state"),
+    [
+        (Phase.QUEUED, JobState.QUEUED),
+        (Phase.HELD, JobState.HELD),
+        (Phase.RUNNING, JobState.RUNNING),
+        (Phase.SUSPENDED, JobState.SUSPENDED),
+    ],
+)
+def test_every_phase_has_its_state(phase: Phase, state: JobState) -> None:
+    assert conclude(NOTHING, JobWord(phase, "X")).state is state
+
+
+@pytest.mark.parametrize("left", [RUNNING, NOTHING])
+def test_an_ended_job_fails_with_the_words_cause_once_the_files_have_settled(left: Left) -> None:
+    assert conclude(left, TIMEOUT).state is JobState.RUNNING
+    failure = conclude(left, TIMEOUT, waited=5).failure
+    assert failure is not None and failure.cause == "time limit"
+
+
+def test_completed_without_an_outcome_is_lost_after_the_grace_and_never_a_success() -> None:
+    assert conclude(NOTHING, COMPLETED, waited=29).state is JobState.RUNNING
+    verdict = conclude(NOTHING, COMPLETED, waited=30)
+    assert verdict.state is JobState.FAILED and verdict.failure is not None and verdict.failure.cause == "lost"
+
+
+def test_a_job_that_is_not_found_is_asked_of_accounting_before_it_is_lost() -> None:
+    first = conclude(RUNNING, NotFound())
+    assert first.ask_accounting and first.state is JobState.RUNNING
+    assert conclude(RUNNING, GONE, waited=29).state is JobState.RUNNING
+    lost = conclude(RUNNING, GONE, waited=30)
+    assert lost.failure is not None and lost.failure.cause == "lost" and lost.gone
+
+
+@pytest.mark.parametrize("left", [RUNNING, NOTHING])
+def test_an_outage_says_nothing_about_a_job(left: Left) -> None:
+    verdict = conclude(left, OUTAGE, waited=1e6)
+    assert verdict.stale and verdict.state is JOB.state and not verdict.gone
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"), [(EXIT_NOT_WRITTEN, "disk full"), (EXIT_REFUSED, "payload refused"), (3, "exit code")]
+)
+def test_the_exit_file_tells_why_there_is_no_outcome(code: int, cause: str) -> None:
+    left = replace(NOTHING, exit=ExitRecord(code, None, "n1"))
+    for answer in (GONE, JobWord(Phase.ENDED, "FAILED", cause="exit code", exit_code=code)):
+        failure = conclude(left, answer, waited=5).failure
+        assert failure is not None and failure.cause == cause
+
+
+def test_a_kill_from_outside_is_told_by_the_exit_file() -> None:
+    failure = conclude(replace(RUNNING, exit=ExitRecord(None, 9, "n1")), GONE, waited=5).failure
+    assert failure is not None and (failure.cause, failure.signal) == ("signal", 9)
+
+
+def test_a_cancelled_job_that_ended_without_success_is_dismissed() -> None:
+    asked = replace(JOB, cancel_requested=900.0, cancelled_by="the client")
+    for left, answer in ((FAILED, CODE_3), (NOTHING, TIMEOUT), (KILLED, GONE)):
+        verdict = conclude(left, answer, waited=30, job=asked)
+        assert (verdict.state, verdict.message) == (JobState.DISMISSED, "dismissed by the client")
+    assert conclude(SUCCEEDED, COMPLETED, job=asked).state is JobState.SUCCEEDED
+
+
+LEFTS = st.sampled_from(
+    [
+        NOTHING,
+        RUNNING,
+        SUCCEEDED,
+        FAILED,
+        KILLED,
+        Left(state="unreadable"),
+        replace(NOTHING, exit=ExitRecord(1, None, "n")),
+    ]
+)
+WORDS = st.builds(
+    JobWord,
+    phase=st.sampled_from(Phase),
+    word=st.just("X"),
+    cause=st.sampled_from([None, "time limit", "exit code", "signal", "node failure", "cancelled"]),
+    exit_code=st.sampled_from([None, 0, 1, 75, 137]),
+    signal=st.sampled_from([None, 9, 15]),
+)
+ANSWERS = st.one_of(WORDS, st.sampled_from([OUTAGE, NotFound(), GONE]))
+STATES = st.sampled_from([JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.SUSPENDED])
+
+
+@given(LEFTS, ANSWERS, STATES, st.one_of(st.none(), st.floats(0, 100)))
+def test_whatever_is_seen_the_verdict_is_a_state_that_may_follow(
+    left: Left, answer: Answer, state: JobState, waited: float | None
+) -> None:
+    verdict = conclude(left, answer, waited=waited, job=replace(JOB, state=state))
+    if not (state is JobState.HELD and verdict.state is JobState.SUSPENDED):
+        check_transition(state, verdict.state)
+    assert verdict.message
+    assert 0 <= verdict.percent <= 100
+    if verdict.state is JobState.SUCCEEDED:
+        assert left.state == "succeeded"
+    if verdict.state is JobState.FAILED:
+        assert verdict.failure is not None and verdict.failure.text
+
+
+@given(LEFTS, ANSWERS.filter(lambda answer: not isinstance(answer, CouldNotAsk)))
+def test_a_job_that_the_scheduler_no_longer_has_always_comes_to_an_end(left: Left, answer: Answer) -> None:
+    """Time alone settles it: accounting asked, and the longest grace over."""
+    if isinstance(answer, JobWord) and answer.phase is not Phase.ENDED:
+        return
+    settled = GONE if isinstance(answer, NotFound) else answer
+    assert conclude(left, settled, waited=1000).state.final

@@ -1,0 +1,130 @@
+"""Jobs that no scheduler has yet: fetching their inputs, and holding, releasing or dismissing them while they wait."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from joblauncher.failpoints import Failpoint, reach
+from joblauncher.formats.folder import JobFolder, job_path
+from joblauncher.formats.records import Failure
+from wps_hpc.jobs import requestjson
+from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.request import ExecuteRequest
+from wps_hpc.jobs.staging import Stager, StagingFailed
+from wps_hpc.jobs.store import Change, JobFields, Store
+
+log = logging.getLogger(__name__)
+
+#: How often deadlines are looked at, in seconds.
+DEADLINES = 1.0
+
+Staged = Future[ExecuteRequest]
+
+
+@dataclass
+class Desk:
+    """What the active worker does with jobs before their submission. ``changed`` is told every job that it changed.
+
+    ``pool`` runs the staging of whole jobs (each of which fetches its inputs over the stager's own pool); ``wake`` is
+    called from its threads when one is done. ``most`` jobs are staged at the same time.
+    """
+
+    root: Path
+    store: Store
+    stager: Stager
+    pool: Executor
+    most: int
+    epoch: int
+    changed: Callable[[str], None]
+    wake: Callable[[], None]
+    clock: Callable[[], float] = time.time
+    _staging: dict[str, tuple[Job, Staged]] = field(default_factory=dict)
+    _withdrawn: set[str] = field(default_factory=set)
+
+    def recover(self) -> None:
+        """A new worker's first act: what a former one was fetching is fetched again."""
+        for job in self.store.restart_staging(self.epoch):
+            log.info("job %s: staging starts again", job.id)
+
+    def round(self) -> float | None:
+        """Act on what clients asked for, take in what was fetched, and start fetching for more jobs."""
+        for job in self.store.overdue(self.clock()):
+            self.store.request_cancel(job.id, "the time limit of synchronous calls")
+        for job in self.store.asked_while_waiting():
+            self._act(job)
+        self._finish_staging()
+        free = self.most - len(self._staging)
+        for job in self.store.to_stage(free) if free > 0 else ():
+            self._start_staging(job)
+        return DEADLINES
+
+    def close(self) -> None:
+        """Let unfinished fetches end early; their jobs stay in staging for the next worker."""
+        self._withdrawn.update(self._staging)
+
+    def _act(self, job: Job) -> None:
+        """A flag on a job that waits: the cancel first, then hold or release."""
+        if job.cancel_requested is not None:
+            self._withdrawn.add(job.id)
+            self._end(job, JobState.DISMISSED, f"dismissed by {job.cancelled_by}", None)
+        elif job.wish == "hold":
+            self._apply(job, {"state": JobState.HELD, "message": "held before submission", "wish": None})
+        elif job.wish == "release":
+            self._apply(job, {"state": JobState.ACCEPTED, "message": "waiting for a place", "wish": None})
+
+    def _start_staging(self, job: Job) -> None:
+        if not self._apply(job, {"state": JobState.STAGING, "message": "fetching inputs"}):
+            return
+        future = self.pool.submit(self._stage, job)
+        self._staging[job.id] = (job, future)
+        future.add_done_callback(lambda _: self.wake())
+
+    def _stage(self, job: Job) -> ExecuteRequest:
+        folder = JobFolder(job_path(self.root, job.id))
+        request = requestjson.from_json(job.request, folder)
+        return self.stager.stage(job.id, folder, request, lambda: job.id in self._withdrawn)
+
+    def _finish_staging(self) -> None:
+        for job, future in list(self._staging.values()):
+            if future.done():
+                del self._staging[job.id]
+                self._take_in(job, future)
+                self._withdrawn.discard(job.id)
+
+    def _take_in(self, job: Job, future: Staged) -> None:
+        try:
+            request = future.result()
+        except StagingFailed as failed:
+            self._end(job, JobState.FAILED, failed.failure.text, failed.failure)
+            return
+        except Exception as error:
+            log.exception("job %s: staging broke off", job.id)
+            text = "The inputs could not be fetched because of a fault in the server."
+            self._end(job, JobState.FAILED, text, Failure("internal error", text, detail=repr(error)))
+            return
+        staged: JobFields = {
+            "state": JobState.ACCEPTED,
+            "message": "inputs are here; waiting for a place",
+            "staged": True,
+            "request": requestjson.to_json(request),
+        }
+        self._apply(job, staged)
+        reach(Failpoint.STAGE_RECORDED)
+
+    def _end(self, job: Job, state: JobState, message: str, failure: Failure | None) -> None:
+        log.info("job %s: %s before it was submitted: %s", job.id, state, message)
+        self._apply(job, {"state": state, "message": message, "failure": failure, "scheduler_gone": True})
+
+    def _apply(self, job: Job, fields: JobFields) -> bool:
+        """Change the job unless it became something else meanwhile (dismissed while it was staged, say)."""
+        applied = self.store.apply(self.epoch, [Change(job.id, fields)])
+        for refusal in applied.refused.values():
+            log.info("job %s: left as it is: %s", job.id, refusal)
+        if applied.jobs:
+            self.changed(job.id)
+        return bool(applied.jobs)

@@ -1,0 +1,193 @@
+"""Sending accepted jobs to their scheduler, each exactly once.
+
+A submission is recorded as *unknown* before its command runs. What is still unknown afterwards (a crash, a time-out)
+is looked up by its token; only a scheduler that certainly does not have it lets the job be submitted again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Unpack
+
+from joblauncher.failpoints import Failpoint, reach
+from joblauncher.formats.records import Failure, RecordError
+from wps_hpc.clusters.cluster import Cluster
+from wps_hpc.clusters.schedulers.base import (
+    CouldNotAsk,
+    JobOrder,
+    Known,
+    Refused,
+    SubmitOutcome,
+    Submitted,
+)
+from wps_hpc.config import Limits
+from wps_hpc.jobs.job import Job, JobState, Submission, SubmitState
+from wps_hpc.jobs.pack import Packer, PackFailed
+from wps_hpc.jobs.store import NotWaiting, Store, SubmissionChange, SubmissionFields
+
+log = logging.getLogger(__name__)
+
+#: How long after the submit command's own time limit a look-up's «none» begins to count, in seconds.
+LOOKUP_MARGIN = 30.0
+#: So many look-ups must have said «none».
+LOOKUPS_NEEDED = 2
+#: First and longest pause before another try after a transient refusal, in seconds.
+RETRY_FIRST, RETRY_LONGEST = 2.0, 120.0
+
+
+@dataclass
+class Dispatcher:
+    """Submits the jobs of one cluster. ``changed`` is told the id of every job whose state it changed.
+
+    ``places`` guards the count of free places, which all clusters share.
+    """
+
+    cluster: Cluster
+    limits: Limits
+    store: Store
+    packer: Packer
+    epoch: int
+    changed: Callable[[str], None]
+    places: threading.Lock
+    clock: Callable[[], float] = time.time
+    _retries: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def round(self) -> float | None:
+        """Look unknown submissions up, then fill the free places with the oldest accepted jobs.
+
+        Returns the seconds after which another round is due whatever happens, or None.
+        """
+        unknown = self.store.in_state(self.cluster.name, JobState.SUBMITTING)
+        for job in unknown:
+            self._recover(job)
+        self._fill()
+        return self.cluster.settings.query_seconds if unknown or self._retries else None
+
+    def _fill(self) -> None:
+        waiting = self.store.next_accepted(self.cluster.name, self.limits.parallel + len(self._retries))
+        for job in waiting:
+            not_before, _ = self._retries.get(job.id, (0.0, 0.0))
+            if self.clock() >= not_before and not self._sent(job):
+                return
+
+    def _sent(self, job: Job) -> bool:
+        """Submit one job; false when there is no place left."""
+        try:
+            order = self.packer.pack(job, self.packer.request(job), self.cluster)
+        except PackFailed as failed:
+            self._fail(job, failed.failure)
+            return True
+        with self.places:
+            if self.store.load().free(self.limits) <= 0:
+                return False
+            submission = self._begun(job, order)
+        if submission is not None:
+            reach(Failpoint.SUBMIT_BEFORE_COMMAND)
+            self._submit(job, submission, order)
+        return True
+
+    def _begun(self, job: Job, order: JobOrder) -> Submission | None:
+        try:
+            return self.store.add_submission([job.id], order.token, self.cluster.name, self.epoch)
+        except NotWaiting:
+            log.info("job %s was withdrawn before it was submitted", job.id)
+            return None
+
+    def _submit(self, job: Job, submission: Submission, order: JobOrder) -> None:
+        outcome = self.cluster.submit(order)
+        reach(Failpoint.SUBMIT_AFTER_COMMAND)
+        self._note(job, order, outcome)
+        self._record(job, submission, outcome)
+        reach(Failpoint.SUBMIT_RECORDED)
+
+    def _record(self, job: Job, submission: Submission, outcome: SubmitOutcome) -> None:
+        if isinstance(outcome, Submitted):
+            self._retries.pop(job.id, None)
+            self.store.submitted(job.id, submission.id, outcome.scheduler_id, self.epoch)
+            self.changed(job.id)
+        elif isinstance(outcome, Refused):
+            self._refused(job, submission, outcome)
+        else:
+            log.warning("job %s: submission %s has no known outcome: %s", job.id, submission.token, outcome.why)
+
+    def _refused(self, job: Job, submission: Submission, outcome: Refused) -> None:
+        log.warning("job %s: submission %s refused: %s", job.id, submission.token, outcome.why)
+        self._note_submission(submission, state=SubmitState.REFUSED)
+        if not outcome.transient:
+            self._fail(job, Failure("could not be submitted", outcome.client_text, detail=outcome.why))
+            return
+        self._retry_later(job)
+        self.store.change(
+            job.id, self.epoch, state=JobState.ACCEPTED, message=outcome.client_text, reason=outcome.client_text
+        )
+
+    def _retry_later(self, job: Job) -> None:
+        _, pause = self._retries.get(job.id, (0.0, RETRY_FIRST / 2))
+        pause = min(pause * 2, RETRY_LONGEST)
+        self._retries[job.id] = (self.clock() + pause * random.uniform(0.75, 1.25), pause)
+
+    def _fail(self, job: Job, failure: Failure) -> None:
+        log.error("job %s: failed before it ran: %s (%s)", job.id, failure.text, failure.detail)
+        self._retries.pop(job.id, None)
+        dismissed = job.cancel_requested is not None
+        self.store.change(
+            job.id,
+            self.epoch,
+            state=JobState.DISMISSED if dismissed else JobState.FAILED,
+            message=failure.text,
+            failure=failure,
+            finished=self.clock(),
+            scheduler_gone=True,
+        )
+        self.changed(job.id)
+
+    def _recover(self, job: Job) -> None:
+        """A job whose submission is unknown: find it, or make sure that nobody has it, then let it be sent again."""
+        submission = self.store.submission(job.submission_id) if job.submission_id is not None else None
+        if submission is None or submission.state is not SubmitState.UNKNOWN:
+            return
+        if self.cluster.scheduler.idempotent_submit:
+            self._submit_same(job, submission)
+            return
+        known = Known(submission.token, None, submission.prepared_at)
+        found = self.cluster.lookup(known)
+        if isinstance(found, str):
+            self._record(job, submission, Submitted(found))
+        elif isinstance(found, CouldNotAsk):
+            log.warning("job %s: submission %s cannot be looked up: %s", job.id, submission.token, found.why)
+        else:
+            self._absent(job, submission)
+
+    def _submit_same(self, job: Job, submission: Submission) -> None:
+        try:
+            order = self.packer.packed(job, self.cluster, submission.token)
+        except (OSError, RecordError) as error:
+            self._fail(job, Failure("lost", "The job's folder has been lost.", detail=str(error)))
+            return
+        self._submit(job, submission, order)
+
+    def _absent(self, job: Job, submission: Submission) -> None:
+        settled = submission.prepared_at + self.cluster.settings.command_seconds + LOOKUP_MARGIN
+        if self.clock() < settled:
+            return
+        lookups = submission.lookups + 1
+        self._note_submission(submission, lookups=lookups)
+        if lookups >= LOOKUPS_NEEDED:
+            outcome = Refused("the scheduler does not know the token", "being submitted again", transient=True)
+            self._refused(job, submission, outcome)
+
+    def _note_submission(self, submission: Submission, **fields: Unpack[SubmissionFields]) -> None:
+        self.store.apply(self.epoch, submission_changes=[SubmissionChange(submission.id, fields)])
+
+    def _note(self, job: Job, order: JobOrder, outcome: SubmitOutcome) -> None:
+        line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {order.token} {outcome}\n"
+        try:
+            with self.packer.folder(job).submit_log.open("a") as stream:
+                stream.write(line)
+        except OSError as error:
+            log.warning("job %s: submit.log cannot be written: %s", job.id, error)

@@ -1,0 +1,236 @@
+"""Completing a job folder: payload, request, source, manifest and batch script; and the order for the scheduler.
+
+Everything that the launcher will read is listed in the manifest with size and SHA-256; the manifest's own SHA-256
+stands in the launcher's command line, which travels through the scheduler and not over the shared filesystem.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from joblauncher.failpoints import Failpoint, reach
+from joblauncher.formats.atomic import write_atomic
+from joblauncher.formats.folder import JobFolder, job_path
+from joblauncher.formats.records import (
+    Failure,
+    Limits,
+    ListedFile,
+    Manifest,
+    RecordError,
+    RequestRecord,
+    SharedFile,
+    dump,
+    load,
+)
+from joblauncher.formats.values import FileValue, NestedValue, Value, Values
+from wps_hpc.clusters.cluster import Cluster
+from wps_hpc.clusters.schedulers.base import JobOrder
+from wps_hpc.config import Settings
+from wps_hpc.jobs.job import Job
+from wps_hpc.jobs.request import ExecuteRequest, NestedGiven
+from wps_hpc.jobs.requestjson import from_json
+from wps_hpc.processes.catalogue import Catalogue, Entry
+from wps_hpc.processes.description import Resources
+
+_TOKEN_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+_CHUNK = 1 << 20
+
+
+class PackFailed(Exception):
+    """The job folder cannot be completed; ``failure`` is what the client is told."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Turns a staged job into an order for its cluster. ``launcher`` is the installed ``joblauncher.pyz``."""
+
+    settings: Settings
+    catalogue: Catalogue
+    launcher: Path
+
+    def folder(self, job: Job) -> JobFolder:
+        """The job's folder."""
+        return JobFolder(job_path(self.settings.storage.root, job.id))
+
+    def request(self, job: Job) -> ExecuteRequest:
+        """The job's stored request; raises PackFailed when it cannot be read."""
+        try:
+            return from_json(job.request)
+        except RecordError as error:
+            text = "The stored request of the job cannot be read."
+            raise PackFailed(Failure("internal error", text, detail=str(error))) from error
+
+    def pack(self, job: Job, request: ExecuteRequest, cluster: Cluster) -> JobOrder:
+        """Write everything that the job's next submission needs; raises PackFailed.
+
+        Called before the submission is recorded, so a crash in between leaves files that the next try overwrites.
+        """
+        entry = self._entry(job)
+        folder = self.folder(job)
+        try:
+            manifest, digest = self._write(job, request, entry, folder, cluster)
+            order = self._order(cluster, folder, manifest, digest, new_token())
+            write_atomic(folder.script, order.script, mode=0o700)
+        except OSError as error:
+            text = "The job folder could not be written; is the disk full?"
+            raise PackFailed(Failure("disk full", text, code="NotEnoughStorage", detail=str(error))) from error
+        reach(Failpoint.PACKED)
+        return order
+
+    def packed(self, job: Job, cluster: Cluster, token: str) -> JobOrder:
+        """The very order of a submission that is already recorded, made again from the job folder.
+
+        Nothing is rewritten: a launcher may be reading the folder already. Raises OSError or RecordError when the
+        folder is not there or not whole.
+        """
+        folder = self.folder(job)
+        content = folder.manifest.read_bytes()
+        manifest = load(Manifest, content)
+        digest = hashlib.sha256(content).hexdigest()
+        order = self._order(cluster, folder, manifest, digest, token)
+        return replace(order, script=folder.script.read_text())
+
+    def _entry(self, job: Job) -> Entry:
+        entry = self.catalogue.get(job.process)
+        if entry is None:
+            text = f"The process {job.process} is no longer offered by this server."
+            raise PackFailed(Failure("could not start", text, code="InvalidParameterValue", locator="Identifier"))
+        return entry
+
+    def _write(
+        self, job: Job, request: ExecuteRequest, entry: Entry, folder: JobFolder, cluster: Cluster
+    ) -> tuple[Manifest, str]:
+        record = RequestRecord(
+            request.process, _values(request.inputs), tuple(wish.wanted for wish in request.outputs), request.language
+        )
+        written = [_listed(folder, folder.payload, entry.payload), _listed(folder, folder.request, dump(record))]
+        if entry.source is not None:
+            folder.source.mkdir(mode=0o700, exist_ok=True)
+            written.append(_listed(folder, folder.source / f"{entry.module}.py", entry.source))
+        files = list(_files(record.inputs))
+        written += [_hashed(folder, value) for value in files if not value.shared]
+        shared = tuple(SharedFile(value.path, value.size or 0) for value in files if value.shared)
+        manifest = self._manifest(job, request, entry, cluster, tuple(written), shared)
+        content = dump(manifest)
+        write_atomic(folder.manifest, content)
+        return manifest, hashlib.sha256(content).hexdigest()
+
+    def _manifest(
+        self,
+        job: Job,
+        request: ExecuteRequest,
+        entry: Entry,
+        cluster: Cluster,
+        files: tuple[ListedFile, ...],
+        shared: tuple[SharedFile, ...],
+    ) -> Manifest:
+        resources = self._resources(entry, request)
+        return Manifest(
+            job=job.id,
+            submission=next_submission(job),
+            process=job.process,
+            loads=entry.loads,
+            module=entry.module,
+            python=platform.python_version(),
+            dill=_VERSIONS["dill"],
+            wps_hpc=_VERSIONS["wps-hpc"],
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            files=files,
+            shared=shared,
+            limits=Limits(
+                walltime_s=resources.walltime_s,
+                memory_mb=resources.memory_mb,
+                log_bytes=self.settings.limits.log_bytes,
+                enforce=not cluster.scheduler.enforces_limits,
+            ),
+            resources={name: value for name, value in vars(resources).items() if value is not None},
+        )
+
+    def _order(self, cluster: Cluster, folder: JobFolder, manifest: Manifest, digest: str, token: str) -> JobOrder:
+        launcher = (cluster.python, str(self.launcher), "--digest", digest, "--folder", str(folder.path))
+        order = JobOrder(
+            token=token,
+            job_id=manifest.job,
+            script="",
+            folder=str(folder.path),
+            launcher=launcher,
+            submission=manifest.submission,
+            resources=Resources(**manifest.resources),
+            warm=cluster.warm,
+        )
+        return replace(order, script=cluster.render_script(order))
+
+    def _resources(self, entry: Entry, request: ExecuteRequest) -> Resources:
+        limits = self.settings.limits
+        stated: dict[str, Any] = {**vars(entry.description.resources), **request.resources}
+        walltime = stated["walltime_s"] or limits.walltime_seconds
+        stated["walltime_s"] = min(walltime, limits.max_walltime_seconds)
+        stated["memory_mb"] = stated["memory_mb"] or limits.memory_mb
+        return Resources(**stated)
+
+
+def next_submission(job: Job) -> int:
+    """The number that the job's next submission gets, and its first attempt: behind every attempt so far."""
+    return max(job.submission_number, job.attempt) + 1
+
+
+def new_token() -> str:
+    """A name that no other submission has: ``w`` and 14 letters or digits (about 72 bits), good for every scheduler."""
+    return "w" + "".join(secrets.choice(_TOKEN_LETTERS) for _ in range(14))
+
+
+def _values(given: Any) -> Values:
+    return {name: tuple(_value(item) for item in items) for name, items in given.items()}
+
+
+def _value(item: Any) -> Value:
+    if isinstance(item, NestedGiven):
+        return NestedValue(_values(item.values))
+    if not isinstance(item, Value.__args__):  # type: ignore[attr-defined]
+        raise TypeError(f"an input that was not staged: {type(item).__name__}")
+    return item  # type: ignore[no-any-return]
+
+
+def _files(values: Values) -> Iterator[FileValue]:
+    for value in _flat(values):
+        if isinstance(value, FileValue):
+            yield value
+
+
+def _flat(values: Values) -> Iterable[Value]:
+    for occurrences in values.values():
+        for value in occurrences:
+            if isinstance(value, NestedValue):
+                yield from _flat(value.values)
+            else:
+                yield value
+
+
+def _listed(folder: JobFolder, path: Path, content: bytes) -> ListedFile:
+    write_atomic(path, content)
+    return ListedFile(str(path.relative_to(folder.path)), len(content), hashlib.sha256(content).hexdigest())
+
+
+def _hashed(folder: JobFolder, value: FileValue) -> ListedFile:
+    digest = hashlib.sha256()
+    size = 0
+    with (folder.path / value.path).open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return ListedFile(value.path, size, digest.hexdigest())
+
+
+_VERSIONS = {name: version(name) for name in ("dill", "wps-hpc")}

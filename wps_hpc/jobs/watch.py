@@ -1,0 +1,464 @@
+"""What became of a job: the scheduler's word times what the launcher left.
+
+``decide`` is the one place where a job's state is concluded; it is a pure function. ``Watcher`` asks the scheduler once
+for all jobs of a cluster, reads the attempts whose answer changed, and stores what ``decide`` says.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from joblauncher.failpoints import Failpoint, reach
+from joblauncher.formats.folder import JobFolder, job_path
+from joblauncher.formats.records import (
+    EXIT_CLAIMED,
+    EXIT_NOT_WRITTEN,
+    EXIT_REFUSED,
+    Failure,
+)
+from wps_hpc.clusters.cluster import Cluster
+from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobWord, Known, Phase, QueryAnswer
+from wps_hpc.jobs.job import Job, JobState, Submission
+from wps_hpc.jobs.store import Change, JobFields, Store
+from wps_hpc.jobs.trusted import Left, read_attempt
+from wps_hpc.processes.description import ProcessDescription
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NotFound:
+    """The scheduler answered, and does not show the job. ``accounting`` says what accounting had to say, if asked."""
+
+    accounting_asked: bool = False
+
+
+Answer: TypeAlias = JobWord | NotFound | CouldNotAsk
+
+
+@dataclass(frozen=True)
+class Graces:
+    """How long to wait before a silence counts, in seconds.
+
+    ``settle``: for the launcher's last files to arrive over the shared filesystem after the scheduler called the job
+    ended. ``signal``: for the scheduler to explain a signal that the launcher reports. ``lost``: for a job that nobody
+    knows anything of.
+    """
+
+    settle: float = 5.0
+    signal: float = 15.0
+    lost: float = 30.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the table concludes. ``wait_since`` is when the current silence began (None: no silence).
+
+    ``ask_accounting`` asks for the accounting's word before anything else is concluded. ``gone``: the scheduler has
+    nothing left of the job.
+    """
+
+    state: JobState
+    message: str
+    percent: int
+    reason: str | None = None
+    failure: Failure | None = None
+    stale: bool = False
+    ask_accounting: bool = False
+    wait_since: float | None = None
+    gone: bool = False
+
+
+def decide(job: Job, left: Left, answer: Answer, now: float, since: float | None, graces: Graces) -> Verdict:
+    """Conclude a job's state. ``since`` is the ``wait_since`` of the former verdict.
+
+    In the order in which it is decided:
+
+    1. The launcher wrote *succeeded*: succeeded, whatever the scheduler says.
+    2. The launcher wrote *failed*: failed. When by a signal, the scheduler's cause is better (time limit, out of
+       memory, node failure, preempted, cancelled), so it is awaited while the job is active or cannot be asked for, up
+       to the grace.
+    3. The scheduler *could not be asked*: keep the state, marked stale. «Gone» is never concluded from an outage.
+    4. The job is *active*: its phase is the state; a running one takes percent and message from the launcher.
+    5. The job is *ended*, with a word: failed with the word's cause once the shared filesystem has settled. If the
+       scheduler calls it completed but the launcher left no outcome: the longer grace, then lost.
+    6. The job is *not found*: accounting is asked at once; when that is silent as well: the grace, then lost.
+    """
+    gone = isinstance(answer, NotFound) or (isinstance(answer, JobWord) and answer.phase is Phase.ENDED)
+    if left.state == "succeeded":
+        return Verdict(JobState.SUCCEEDED, left.message or "finished", 100, gone=gone)
+    if left.state == "failed" and left.failure is not None:
+        return _launcher_failed(job, left.failure, answer, now, since, graces, gone)
+    if isinstance(answer, CouldNotAsk):
+        return replace(
+            _keep(job, left), stale=True, reason=f"the scheduler does not answer ({job.cluster})", wait_since=since
+        )
+    if isinstance(answer, NotFound):
+        return _not_found(job, left, answer, now, since, graces)
+    if answer.phase is Phase.ENDED:
+        return _ended(job, left, answer, now, since, graces)
+    return _active(job, left, answer)
+
+
+_PHASE_STATES: Mapping[Phase, JobState] = {
+    Phase.QUEUED: JobState.QUEUED,
+    Phase.HELD: JobState.HELD,
+    Phase.RUNNING: JobState.RUNNING,
+    Phase.SUSPENDED: JobState.SUSPENDED,
+}
+
+_PHASE_WORDS: Mapping[Phase, str] = {
+    Phase.QUEUED: "waiting in the queue",
+    Phase.HELD: "held",
+    Phase.RUNNING: "running",
+    Phase.SUSPENDED: "suspended",
+}
+
+#: What the launcher's own exit codes mean when it could not write a status.
+_LAUNCHER_EXITS: Mapping[int, tuple[str, str]] = {
+    EXIT_NOT_WRITTEN: ("disk full", "The job's outcome could not be written to the job folder; is the disk full?"),
+    EXIT_REFUSED: ("payload refused", "The job folder was not what the server had written; the job was not run."),
+    EXIT_CLAIMED: ("lost", "The attempt had been claimed by another launcher, of which nothing more is known."),
+}
+
+#: Sentences for the client, by cause, where the scheduler gives none.
+CAUSE_TEXTS: Mapping[str, str] = {
+    "time limit": "The job reached its time limit and was stopped.",
+    "out of memory": "The job needed more memory than it was given and was stopped.",
+    "node failure": "The compute node failed while the job ran.",
+    "preempted": "The job was preempted by a more important one.",
+    "cancelled": "The job was cancelled.",
+    "could not start": "The job could not be started on its node.",
+    "lost": "The job has vanished: neither the scheduler nor the job folder says what became of it.",
+}
+
+
+def _keep(job: Job, left: Left) -> Verdict:
+    if left.state == "running":
+        return Verdict(job.state, left.message or job.message, max(job.percent, left.percent))
+    return Verdict(job.state, job.message, job.percent)
+
+
+def _active(job: Job, left: Left, word: JobWord) -> Verdict:
+    message = _PHASE_WORDS[word.phase] + (f": {word.reason}" if word.reason else "")
+    if word.phase is Phase.RUNNING and left.state == "running":
+        return Verdict(JobState.RUNNING, left.message or message, max(job.percent, left.percent))
+    percent = job.percent if word.phase is Phase.SUSPENDED else 0
+    return Verdict(_PHASE_STATES[word.phase], message, percent, reason=word.reason)
+
+
+def _launcher_failed(
+    job: Job, failure: Failure, answer: Answer, now: float, since: float | None, graces: Graces, gone: bool
+) -> Verdict:
+    ended = answer if isinstance(answer, JobWord) and answer.phase is Phase.ENDED else None
+    if failure.signal is not None and ended is None and not isinstance(answer, NotFound):
+        began = now if since is None else since
+        if now - began < graces.signal:
+            return replace(_keep(job, Left()), wait_since=began, stale=isinstance(answer, CouldNotAsk))
+    if failure.signal is not None and ended is not None and ended.cause not in (None, "exit code", "signal"):
+        failure = _explained(failure, ended)
+    return _final(job, failure, gone)
+
+
+def _explained(failure: Failure, word: JobWord) -> Failure:
+    cause = word.cause or failure.cause
+    text = word.reason or CAUSE_TEXTS.get(cause, failure.text)
+    return replace(failure, cause=cause, text=text, detail=f"{failure.text}; scheduler: {word.word}")
+
+
+def _final(job: Job, failure: Failure, gone: bool) -> Verdict:
+    if job.cancel_requested is not None:
+        who = job.cancelled_by or "a client"
+        return Verdict(JobState.DISMISSED, f"dismissed by {who}", job.percent, failure=failure, gone=gone)
+    return Verdict(JobState.FAILED, failure.text, job.percent, failure=failure, gone=gone)
+
+
+def _ended(job: Job, left: Left, word: JobWord, now: float, since: float | None, graces: Graces) -> Verdict:
+    completed = word.cause is None and word.exit_code in (None, 0) and word.signal is None
+    began = now if since is None else since
+    grace = graces.lost if completed and left.exit is None else graces.settle
+    if now - began < grace:
+        return replace(_keep(job, left), wait_since=began, gone=True)
+    return _final(job, _ending(left, word, completed), gone=True)
+
+
+def _ending(left: Left, word: JobWord, completed: bool) -> Failure:
+    seen = f"scheduler: {word.word}; job folder: {left.described()}"
+    exit_code = word.exit_code if left.exit is None else left.exit.exit_code
+    signal = word.signal if left.exit is None else left.exit.signal
+    if exit_code is not None and exit_code in _LAUNCHER_EXITS:
+        cause, text = _LAUNCHER_EXITS[exit_code]
+        return Failure(cause, text, exit_code=exit_code, detail=seen)
+    if word.cause not in (None, "exit code", "signal"):
+        return Failure(
+            str(word.cause),
+            word.reason or CAUSE_TEXTS.get(str(word.cause), str(word.cause)),
+            signal=signal,
+            detail=seen,
+        )
+    if signal:
+        return Failure("signal", f"The job was killed by signal {signal}.", signal=signal, detail=seen)
+    if completed:
+        return Failure("lost", CAUSE_TEXTS["lost"], detail=seen)
+    return Failure("exit code", f"The job ended with exit code {exit_code}.", exit_code=exit_code, detail=seen)
+
+
+def _not_found(job: Job, left: Left, answer: NotFound, now: float, since: float | None, graces: Graces) -> Verdict:
+    if not answer.accounting_asked:
+        return replace(_keep(job, left), ask_accounting=True, wait_since=since)
+    began = now if since is None else since
+    if now - began < (graces.lost if left.exit is None else graces.settle):
+        return replace(_keep(job, left), wait_since=began)
+    return _final(job, _vanished(left), gone=True)
+
+
+def _vanished(left: Left) -> Failure:
+    seen = f"the scheduler does not know the job; job folder: {left.described()}"
+    if left.exit is not None and left.exit.signal:
+        text = f"The job was killed by signal {left.exit.signal} on {left.exit.host}."
+        return Failure("signal", text, signal=left.exit.signal, detail=seen)
+    if left.exit is not None and left.exit.exit_code:
+        cause, text = _LAUNCHER_EXITS.get(
+            left.exit.exit_code, ("exit code", f"The job ended with exit code {left.exit.exit_code}.")
+        )
+        return Failure(cause, text, exit_code=left.exit.exit_code, detail=seen)
+    return Failure("lost", CAUSE_TEXTS["lost"], detail=seen)
+
+
+#: A wish that had no effect yet is passed on again after so many seconds.
+ASK_AGAIN = 5.0
+#: A cluster without jobs is asked this often, so that an outage is known before the next job, in seconds.
+IDLE_QUERY = 30.0
+
+
+@dataclass
+class Watcher:
+    """Follows the jobs of one cluster: one query for all, then only the attempts whose answer changed.
+
+    ``changed`` is told the id of every job whose row it changed. What it remembers between rounds only saves work:
+    a new worker starts with nothing and reads every active attempt once. ``describe`` gives a process's description, by
+    which its outputs are checked; None for one that is no longer on offer.
+    """
+
+    cluster: Cluster
+    root: Path
+    store: Store
+    epoch: int
+    changed: Callable[[str], None]
+    describe: Callable[[str], ProcessDescription | None] = lambda _: None
+    clock: Callable[[], float] = time.time
+    queries: Queries = field(default_factory=lambda: Queries())
+    _seen: dict[str, JobWord] = field(default_factory=dict)
+    _since: dict[str, float] = field(default_factory=dict)
+    _asked: dict[str, float] = field(default_factory=dict)
+
+    def round(self, poked: Collection[str] = ()) -> float | None:
+        """Ask once for all jobs, conclude, and pass on what clients asked for. ``poked`` jobs are read in any case.
+
+        Returns the seconds after which the next round is due whatever happens.
+        """
+        jobs = self.store.active(self.cluster.name)
+        jobs = [job for job in jobs if job.state is not JobState.SUBMITTING]
+        if jobs or self.queries.asked_at <= self.clock() - IDLE_QUERY:
+            self._look(jobs, poked)
+        if self._since:
+            return min(1.0, self.cluster.settings.query_seconds)
+        return self.cluster.settings.query_seconds if jobs else IDLE_QUERY
+
+    def _look(self, jobs: Sequence[Job], poked: Collection[str]) -> None:
+        submissions = self.store.submissions({job.submission_id for job in jobs if job.submission_id is not None})
+        followed = [_Followed(job, submissions[job.submission_id]) for job in jobs if job.submission_id in submissions]
+        self._forget_all_but(job.id for job in jobs)
+        answer = self._query()
+        words = {one.job.id: _word_for(one.submission, answer) for one in followed}
+        absent = [one for one in followed if isinstance(words[one.job.id], NotFound)]
+        news = [one for one in followed if one.job.id in poked or self._news(one.job, words[one.job.id])]
+        verdicts = [self._conclude(one, words[one.job.id]) for one in news if one not in absent]
+        self._store_all(verdicts + self._account(absent))
+        for one in followed:
+            self._control(one)
+
+    def _query(self) -> QueryAnswer:
+        answer = self.cluster.query()
+        self.queries.note(answer, self.clock())
+        if isinstance(answer, CouldNotAsk):
+            log.warning("cluster %s cannot be asked: %s", self.cluster.name, answer.why)
+        return answer
+
+    def _forget_all_but(self, ids: Iterable[str]) -> None:
+        kept = set(ids)
+        self._seen = {job_id: word for job_id, word in self._seen.items() if job_id in kept}
+        self._since = {job_id: moment for job_id, moment in self._since.items() if job_id in kept}
+        self._asked = {job_id: moment for job_id, moment in self._asked.items() if job_id in kept}
+
+    def _news(self, job: Job, word: Answer) -> bool:
+        """Whether the job's attempt has to be read: the answer changed, or a verdict hangs on time."""
+        if isinstance(word, CouldNotAsk):
+            return job.stale_since is None
+        pending = job.id in self._since or job.stale_since is not None
+        return pending or self._seen.get(job.id) != word or isinstance(word, NotFound) or word.phase is Phase.ENDED
+
+    def _account(self, absent: Sequence[_Followed]) -> list[_Concluded]:
+        """Jobs that the query does not show: what they left, then one question to accounting for all that is open."""
+        first = [self._conclude(one, NotFound()) for one in absent]
+        open_ones = [one for one in first if one.verdict.ask_accounting]
+        if not open_ones:
+            return first
+        answer = self.cluster.accounting([_known(one.followed.submission) for one in open_ones])
+        second = [self._conclude(one.followed, _accounted(one.followed.submission, answer)) for one in open_ones]
+        return [one for one in first if one not in open_ones] + second
+
+    def _conclude(self, one: _Followed, answer: Answer) -> _Concluded:
+        job = one.job
+        restarts = answer.restarts if isinstance(answer, JobWord) else max(job.attempt - job.submission_number, 0)
+        attempt = job.submission_number + restarts
+        current = job if attempt == job.attempt else replace(job, percent=0)
+        left = read_attempt(JobFolder(job_path(self.root, job.id)), attempt, self.describe(job.process))
+        verdict = decide(current, left, answer, self.clock(), self._since.get(job.id), self._graces())
+        if isinstance(answer, JobWord):
+            self._seen[job.id] = answer
+        self._since.pop(job.id, None)
+        if verdict.wait_since is not None:
+            self._since[job.id] = verdict.wait_since
+        return _Concluded(one, attempt, verdict)
+
+    def _graces(self) -> Graces:
+        settle = self.cluster.scheduler.settle_seconds
+        return Graces(settle, 3 * settle, max(settle, self.cluster.settings.lost_seconds))
+
+    def _store_all(self, concluded: Sequence[_Concluded]) -> None:
+        """All verdicts of a round in one transaction; a job that ended meanwhile stays as it is."""
+        now = self.clock()
+        wanted = {one.followed.job.id: one.fields(now) for one in concluded}
+        changes = [Change(job_id, fields) for job_id, fields in wanted.items() if fields]
+        if not changes:
+            return
+        ends = any("finished" in change.fields for change in changes)
+        if ends:
+            reach(Failpoint.WATCH_BEFORE_FINAL)
+        applied = self.store.apply(self.epoch, changes)
+        if ends:
+            reach(Failpoint.WATCH_AFTER_FINAL)
+        for job_id, refusal in applied.refused.items():
+            log.warning("job %s: not changed: %s", job_id, refusal)
+        for job in applied.jobs.values():
+            if job.final and "finished" in wanted[job.id]:
+                log.info("job %s: %s: %s", job.id, job.state, job.message)
+            self.changed(job.id)
+        self._let_go([one for one in concluded if one.followed.job.id in applied.jobs])
+
+    def _let_go(self, stored: Sequence[_Concluded]) -> None:
+        """Jobs that have ended and whose end is recorded: the scheduler need not remember them."""
+        done = [one for one in stored if one.verdict.gone and one.verdict.state.final]
+        if done:
+            self.cluster.forget([_known(one.followed.submission) for one in done])
+
+    def _control(self, one: _Followed) -> None:
+        action = _wish(one.job)
+        last = self._asked.get(one.job.id)
+        now = self.clock()
+        if action is None or (last is not None and now - last < ASK_AGAIN):
+            return
+        self._asked[one.job.id] = now
+        outcome = self.cluster.control(action, _known(one.submission))
+        log.info("job %s: %s asked of %s: %s", one.job.id, action, self.cluster.name, outcome)
+        if not outcome.done and not outcome.gone and action is not Control.CANCEL:
+            refused: JobFields = {"wish": None, "reason": f"{action} was refused: {outcome.why}"}
+            self.store.apply(self.epoch, [Change(one.job.id, refused)])
+
+
+@dataclass
+class Queries:
+    """How a cluster's scheduler answers: counts since the worker started, times in Unix seconds."""
+
+    asked: int = 0
+    failed: int = 0
+    asked_at: float = 0.0
+    answered_at: float | None = None
+    failed_at: float | None = None
+    error: str | None = None
+
+    def note(self, answer: QueryAnswer, now: float) -> None:
+        """One more answer, or none."""
+        self.asked += 1
+        self.asked_at = now
+        if isinstance(answer, CouldNotAsk):
+            self.failed += 1
+            self.failed_at, self.error = now, answer.why
+        else:
+            self.answered_at = now
+
+
+@dataclass(frozen=True)
+class _Followed:
+    job: Job
+    submission: Submission
+
+
+@dataclass(frozen=True)
+class _Concluded:
+    followed: _Followed
+    attempt: int
+    verdict: Verdict
+
+    def fields(self, now: float) -> JobFields:
+        """What changes in the job's row."""
+        job, verdict = self.followed.job, self.verdict
+        if job.final:
+            return {"scheduler_gone": True} if verdict.gone and not job.scheduler_gone else {}
+        wanted: JobFields = {
+            "state": verdict.state,
+            "message": verdict.message,
+            "percent": verdict.percent,
+            "reason": verdict.reason,
+            "attempt": self.attempt,
+            "stale_since": (job.stale_since or now) if verdict.stale else None,
+            "failure": verdict.failure,
+            "scheduler_gone": verdict.gone and verdict.state.final,
+        }
+        fields: JobFields = {name: value for name, value in wanted.items() if getattr(job, name) != value}  # type: ignore[assignment]
+        if verdict.state.final:
+            fields["finished"] = now
+            fields["started"] = now if job.started is None else job.started
+        return fields
+
+
+def _wish(job: Job) -> Control | None:
+    """What is still wanted of the scheduler: a cancel stays until the job is gone, another wish until it is true."""
+    if job.cancel_requested is not None:
+        return None if job.scheduler_gone else Control.CANCEL
+    if job.wish is None or job.final:
+        return None
+    return None if job.state in _FULFILLED[Control(job.wish)] else Control(job.wish)
+
+
+_FULFILLED: Mapping[Control, frozenset[JobState]] = {
+    Control.HOLD: frozenset({JobState.HELD}),
+    Control.RELEASE: frozenset({JobState.QUEUED, JobState.RUNNING}),
+    Control.SUSPEND: frozenset({JobState.SUSPENDED}),
+    Control.RESUME: frozenset({JobState.RUNNING, JobState.QUEUED}),
+}
+
+
+def _known(submission: Submission) -> Known:
+    return Known(submission.token, submission.scheduler_id, submission.submitted_at or submission.prepared_at)
+
+
+def _word_for(submission: Submission, answer: QueryAnswer) -> Answer:
+    if isinstance(answer, CouldNotAsk):
+        return answer
+    word = answer.get(submission.scheduler_id or "")
+    # A reused id with another token is somebody else's job.
+    if word is None or (word.token is not None and word.token != submission.token):
+        return NotFound()
+    return word
+
+
+def _accounted(submission: Submission, answer: QueryAnswer) -> Answer:
+    word = _word_for(submission, answer)
+    return NotFound(accounting_asked=True) if isinstance(word, NotFound) else word

@@ -1,0 +1,316 @@
+"""The worker: composition root of the job side. It stages, dispatches, watches and purges while it holds the lease.
+
+One worker is active at a time; others wait for the lease. Each kind of work is a loop of its own in a thread, so that a
+scheduler that hangs for thirty seconds keeps nobody else waiting. A loop that fails goes on after a pause; a lost lease
+ends them all, and the worker queues up for the lease again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from joblauncher.build import install_launcher
+from wps_hpc.clusters.cluster import Cluster, build_clusters
+from wps_hpc.config import Settings
+from wps_hpc.health import ClusterRounds, WorkerReport
+from wps_hpc.jobs.desk import Desk
+from wps_hpc.jobs.dispatch import Dispatcher
+from wps_hpc.jobs.lease import Lease, LeaseLost
+from wps_hpc.jobs.pack import Packer
+from wps_hpc.jobs.purge import Purger
+from wps_hpc.jobs.staging import Stager
+from wps_hpc.jobs.store import Store, StoreError, open_store
+from wps_hpc.jobs.wake import Bell, Listener
+from wps_hpc.jobs.watch import Watcher
+from wps_hpc.processes.catalogue import Catalogue
+from wps_hpc.processes.description import ProcessDescription
+
+log = logging.getLogger(__name__)
+
+#: Pause after a round that failed, in seconds.
+PAUSE_AFTER_FAILURE = 1.0
+#: Jobs that are staged at the same time.
+STAGED_AT_ONCE = 32
+#: Seconds between two purges.
+PURGE_EVERY = 600.0
+#: Seconds between two reports for ``/health`` and ``/metrics``.
+REPORT_EVERY = 2.0
+#: Loops that keep their own time.
+_UNHURRIED = frozenset({"purge", "catalogue"})
+#: The longest a loop sleeps: the database is looked at so often even when nobody rings.
+FALLBACK = 2.0
+
+
+class Loop(threading.Thread):
+    """Runs ``work`` again and again: when woken, when a file descriptor of its own becomes readable, or when due.
+
+    ``work`` gets the job ids it was woken for and returns the seconds after which it wants to run again at the latest
+    (None: no wish).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[set[str]], float | None],
+        failed: Callable[[LeaseLost], None],
+        longest: float = FALLBACK,
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._work = work
+        self._longest = longest
+        self._failed = failed
+        self._near, self._far = socket.socketpair()
+        self._near.setblocking(False)
+        self._far.setblocking(False)
+        self._lock = threading.Lock()
+        self._poked: set[str] = set()
+        self._stopped = False
+        #: Another descriptor that wakes the loop, asked for before each wait.
+        self.changes: Callable[[], int | None] = lambda: None
+
+    def wake(self, job_ids: set[str] | frozenset[str] = frozenset()) -> None:
+        """Run soon; callable from every thread, never blocks."""
+        with self._lock:
+            self._poked |= job_ids
+        try:
+            self._far.send(b"!")
+        except BlockingIOError:
+            return  # the loop is about to wake up anyway
+
+    def stop(self) -> None:
+        """End after the current round."""
+        self._stopped = True
+        self.wake()
+
+    def run(self) -> None:
+        """The thread: rounds and waits until stopped or until the lease is lost."""
+        while not self._stopped:
+            self._wait(self._round())
+
+    def _round(self) -> float:
+        with self._lock:
+            poked, self._poked = self._poked, set()
+        try:
+            due = self._work(poked)
+        except LeaseLost as lost:
+            self._stopped = True
+            self._failed(lost)
+            return 0.0
+        except Exception:
+            # Whatever it was, the jobs still have to be looked after; the log has the traceback.
+            log.exception("%s: a round failed", self.name)
+            return PAUSE_AFTER_FAILURE
+        return self._longest if due is None else min(due, self._longest)
+
+    def _wait(self, seconds: float) -> None:
+        extra = self.changes()
+        descriptors = [self._near.fileno()] + ([] if extra is None else [extra])
+        if not self._stopped:
+            select.select(descriptors, [], [], seconds)
+        try:
+            self._near.recv(4096)
+        except BlockingIOError:
+            return
+
+
+@dataclass
+class Shift:
+    """One worker's time with the lease: its loops, from the first round to the last."""
+
+    settings: Settings
+    store: Store
+    catalogue: Catalogue
+    clusters: Mapping[str, Cluster]
+    bell: Bell
+    holder: str
+    epoch: int
+    over: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=time.time)
+    loops: list[Loop] = field(default_factory=list)
+    watchers: dict[str, Watcher] = field(default_factory=dict)
+    _dispatching: list[Loop] = field(default_factory=list)
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(STAGED_AT_ONCE, "stage"))
+
+    def begin(self) -> None:
+        """Start all loops."""
+        launcher = install_launcher(self.settings.storage.root)
+        packer = Packer(self.settings, self.catalogue, launcher)
+        places = threading.Lock()
+        self._desk = self._desk_loop()
+        for name, cluster in self.clusters.items():
+            self._cluster_loops(name, cluster, packer, places)
+        purger = Purger(self.settings, self.store)
+        self._add("purge", lambda _: self._purge(purger), PURGE_EVERY)
+        self._add("catalogue", lambda _: self._reload(), self.settings.processes.watch_seconds)
+        for loop in self.loops:
+            loop.start()
+
+    def end(self) -> None:
+        """Stop all loops and wait for their current rounds."""
+        self._desk.close()
+        for loop in self.loops:
+            loop.stop()
+        for loop in self.loops:
+            loop.join(self.settings.database.lease_seconds)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def wake(self, job_ids: set[str] | frozenset[str] = frozenset()) -> None:
+        """A client did something: let every loop look that deals with jobs."""
+        for loop in self.loops:
+            if loop.name not in _UNHURRIED:
+                loop.wake(job_ids)
+
+    def report(self) -> None:
+        """Leave word of how each cluster's rounds go, for ``/health`` and ``/metrics``."""
+        clusters = {name: _rounds(watcher) for name, watcher in self.watchers.items()}
+        report = WorkerReport(os.getpid(), self.holder, self.epoch, self.started, time.time(), clusters)
+        try:
+            report.save(self.settings)
+        except OSError as error:
+            log.warning("the worker's report cannot be written: %s", error)
+
+    def _desk_loop(self) -> Desk:
+        desk = Desk(
+            self.settings.storage.root,
+            self.store,
+            Stager(self.settings),
+            self._pool,
+            STAGED_AT_ONCE,
+            self.epoch,
+            self._places_wanted,
+            lambda: loop.wake(),
+        )
+        desk.recover()
+        loop = self._add("desk", lambda _: desk.round())
+        return desk
+
+    def _cluster_loops(self, name: str, cluster: Cluster, packer: Packer, places: threading.Lock) -> None:
+        def submitted(job_id: str) -> None:
+            self.bell.ring({job_id})
+            watching.wake()
+
+        root = self.settings.storage.root
+        watcher = Watcher(cluster, root, self.store, self.epoch, self._places_wanted, self._description)
+        dispatcher = Dispatcher(cluster, self.settings.limits, self.store, packer, self.epoch, submitted, places)
+        watching = self._add(f"watch {name}", watcher.round)
+        watching.changes = cluster.changes
+        self._dispatching.append(self._add(f"dispatch {name}", lambda _: dispatcher.round()))
+        self.watchers[name] = watcher
+
+    def _add(self, name: str, work: Callable[[set[str]], float | None], longest: float = FALLBACK) -> Loop:
+        loop = Loop(name, work, self._lost, longest)
+        self.loops.append(loop)
+        return loop
+
+    def _places_wanted(self, job_id: str) -> None:
+        """A job is ready to be submitted, or has left a place free: tell those who wait for it, and the dispatchers."""
+        self.bell.ring({job_id})
+        for loop in self._dispatching:
+            loop.wake()
+
+    def _description(self, process: str) -> ProcessDescription | None:
+        entry = self.catalogue.get(process)
+        return None if entry is None else entry.description
+
+    def _lost(self, lost: LeaseLost) -> None:
+        log.error("%s", lost)
+        self.over.set()
+
+    def _purge(self, purger: Purger) -> None:
+        purger.round()
+
+    def _reload(self) -> None:
+        if self.catalogue.reload():
+            log.info("the catalogue has changed: %d processes", len(self.catalogue.entries()))
+
+
+def _rounds(watcher: Watcher) -> ClusterRounds:
+    seen = watcher.queries
+    return ClusterRounds(seen.answered_at, seen.failed_at, seen.error, seen.asked, seen.failed)
+
+
+@dataclass
+class Worker:
+    """Waits for the lease, works while it has it, and starts over when it is lost."""
+
+    settings: Settings
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set. Jobs that run are left alone; the next worker finds them."""
+        store = open_store(self.settings)
+        store.upgrade()
+        bell = Bell(self.settings.storage.run, store.database)
+        holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        lease = Lease(store, holder, self.settings.database.lease_seconds)
+        try:
+            while not stop.is_set():
+                self._one_shift(store, bell, lease, stop)
+        finally:
+            bell.close()
+            store.close()
+
+    def _one_shift(self, store: Store, bell: Bell, lease: Lease, stop: threading.Event) -> None:
+        """Acquire the lease, or wait a little; work until it is lost or the worker is stopped."""
+        try:
+            epoch = lease.acquire()
+            if epoch is None:
+                stop.wait(lease.seconds / 4)
+                return
+            log.info("active worker, epoch %d", epoch)
+            shift = Shift(
+                self.settings, store, self._catalogue(), build_clusters(self.settings), bell, lease.holder, epoch
+            )
+            self._work(shift, lease, stop)
+        except (StoreError, LeaseLost) as error:
+            log.error("%s", error)
+            stop.wait(PAUSE_AFTER_FAILURE)
+
+    def _catalogue(self) -> Catalogue:
+        catalogue = Catalogue(self.settings.processes.modules, self.settings.processes.folders)
+        catalogue.reload()
+        return catalogue
+
+    def _work(self, shift: Shift, lease: Lease, stop: threading.Event) -> None:
+        shift.begin()
+        try:
+            with shift.bell.worker_listener() as listener:
+                self._attend(shift, lease, stop, listener)
+        finally:
+            shift.end()
+            for cluster in shift.clusters.values():
+                cluster.close()
+        lease.release()
+
+    def _attend(self, shift: Shift, lease: Lease, stop: threading.Event, listener: Listener) -> None:
+        """The main thread's part: hear the bell, keep the lease, leave word."""
+        renewed = reported = 0.0
+        while not stop.is_set() and not shift.over.is_set():
+            rung = listener.wait(min(1.0, lease.seconds / 6))
+            if rung is not None:
+                shift.wake(rung)
+            now = time.monotonic()
+            if now - renewed >= lease.seconds / 3:
+                lease.renew()
+                renewed = now
+            if now - reported >= REPORT_EVERY:
+                shift.report()
+                reported = now
+
+
+def main(settings: Settings) -> int:
+    """Run a worker until SIGTERM or SIGINT; returns the exit code."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Worker(settings).run(stop)
+    return 0
