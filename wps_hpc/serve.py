@@ -13,12 +13,14 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import selectors
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gunicorn import glogging
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: A client that takes nothing of its answer for so many seconds is dropped.
 SEND_SECONDS = 60.0
+#: A client gets so many seconds to close its side of a connection that this side has closed.
+LINGER_SECONDS = 2.0
 #: Seconds before a child that died is started again, by how often it died in a row; then the last one.
 BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 #: A child that lived so many seconds starts again from the first back-off.
@@ -221,12 +225,20 @@ class PatientUnreader(SocketUnreader):  # type: ignore[misc]
 
 
 class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
-    """gunicorn's threaded worker with a limit of time for the head and for the body of each request.
+    """gunicorn's threaded worker, made so that a client that takes its time keeps no other one waiting.
 
-    gunicorn itself only waits without a thread for a connection's first byte; a client that sends a byte
-    now and then would keep a thread for ever. A late head closes the connection; a late body makes
-    ``wsgi.input.read`` raise TimeoutError, which the application answers.
+    gunicorn waits without a thread for a connection's first byte only; a client that sends a byte now and
+    then would keep a thread for ever. Here head and body of each request have a limit of time: a late head
+    closes the connection, a late body makes ``wsgi.input.read`` raise TimeoutError, which the application
+    answers. And gunicorn waits in its main loop, for up to two seconds each, for clients to close their
+    side of an answered connection; here the loop goes on and such sockets wait in the poller.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.limits = self.app.settings.server
+        #: Closed on this side, not yet on the client's; by deadline.
+        self.lingering: dict[socket.socket, float] = {}
 
     def handle(self, conn: Any) -> Any:
         """Serve one request of a connection, in a thread of the pool."""
@@ -235,15 +247,51 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
                 return gthread._DEFER
             conn.init()
             conn.parser.unreader = PatientUnreader(conn.sock)
-        conn.parser.unreader.allow(self.app.settings.server.header_timeout, NoMoreData())
+            conn.close = partial(self.part, conn.sock)
+        conn.parser.unreader.allow(self.limits.header_timeout, NoMoreData())
         return super().handle(conn)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Run the application for a request whose head has been read."""
-        conn.parser.unreader.allow(
-            self.app.settings.server.body_timeout, TimeoutError("the request's body did not arrive in time")
-        )
+        late = TimeoutError("the request's body did not arrive in time")
+        conn.parser.unreader.allow(self.limits.body_timeout, late)
         return super().handle_request(req, conn)
+
+    def part(self, sock: socket.socket, graceful: bool = False) -> None:
+        """Close a connection, in the main loop's thread. Graceful: what was sent arrives (RFC 9112 §9.6)."""
+        try:
+            if graceful and len(self.lingering) < self.worker_connections:
+                sock.setblocking(False)
+                sock.shutdown(socket.SHUT_WR)
+                self.poller.register(sock, selectors.EVENT_READ, self.drain)
+                self.lingering[sock] = time.monotonic() + LINGER_SECONDS
+                return
+        except OSError as error:
+            log.debug("a connection is gone already: %s", error)
+        sock.close()
+
+    def drain(self, sock: socket.socket) -> None:
+        """Throw away what a client still sends, until it closes its side."""
+        try:
+            finished = not sock.recv(65536)
+        except BlockingIOError:
+            finished = False
+        except OSError:
+            finished = True
+        if finished:
+            self._let_go(sock)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Close connections that have been idle, or have lingered, for too long; called by the main loop."""
+        super().murder_keepalived(force)
+        now = time.monotonic()
+        for sock in [sock for sock, deadline in self.lingering.items() if deadline <= now or force]:
+            self._let_go(sock)
+
+    def _let_go(self, sock: socket.socket) -> None:
+        del self.lingering[sock]
+        self.poller.unregister(sock)
+        sock.close()
 
 
 class ServerLog(glogging.Logger):  # type: ignore[misc]
@@ -260,9 +308,7 @@ class ServerLog(glogging.Logger):  # type: ignore[misc]
 class WebServer(BaseApplication):  # type: ignore[misc]
     """gunicorn around the application that ``load_app`` makes, in each web process anew."""
 
-    def __init__(
-        self, settings: Settings, listener: socket.socket, load_app: Callable[[], WSGIApplication]
-    ) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, load_app: Callable[[], WSGIApplication]) -> None:
         self.settings = settings
         self.listener = listener
         self.load_app = load_app
@@ -309,9 +355,7 @@ def listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((server.host, server.port), family=family, backlog=2048)
     except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {server.host}:{server.port}: {error.strerror or error}"
-        ) from error
+        raise ConfigError(f"cannot listen on {server.host}:{server.port}: {error.strerror or error}") from error
 
 
 def with_port(settings: Settings, listener: socket.socket) -> Settings:

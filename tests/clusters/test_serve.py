@@ -174,6 +174,20 @@ def test_clients_that_never_finish_their_head_keep_nobody_waiting(tmp_path: Path
             connection.close()
 
 
+def test_clients_that_do_not_close_their_side_keep_nobody_waiting(tmp_path: Path) -> None:
+    with site(tmp_path, "server.web_threads = 2") as running:
+        lazy = [running.connect() for _ in range(6)]
+        for connection in lazy:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        begun = time.monotonic()
+        assert httpx.get(running.url, timeout=20).status_code == 200
+        assert time.monotonic() - begun < 1.5
+        for connection in lazy:
+            wait_for(lambda: connection.recv(1000) == b"")  # noqa: B023
+            connection.close()
+
+
 def test_a_head_that_trickles_in_has_the_same_limit_as_one_that_stops(tmp_path: Path) -> None:
     with site(tmp_path, "server.header_timeout = 1.0") as running, running.connect() as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
