@@ -3,7 +3,7 @@
 ``<storage.root>/jobs/<2 hex>/<uuid>/`` (mode 0700)::
 
     manifest.json  payload.dill  request.json  source/  inputs/        written by the server, read by the launcher
-    job.sh  submit.log  lineage.xml  secrets.json                      written by the server
+    job.sh  submit.log  lineage.xml  secrets.json  staging/            written by the server
     attempts/<n>/  claim status.xml result.json stdout.log stderr.log work/ outputs/     written by the launcher
     attempts/<n>/exit                                                  written outside the container, see ExitRecord
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
+from typing import Sequence
 from urllib.parse import quote
 
 
@@ -103,12 +103,12 @@ class JobFolder:
         """Complex inputs: inline ones as sent, referenced ones as fetched."""
         return self.path / "inputs"
 
-    def input(self, *place: Union[str, int], extension: str) -> Path:
+    def input(self, place: Sequence[tuple[str, int]], extension: str) -> Path:
         """The file of one complex input: identifier and occurrence (from 1), for a nested input those of each level.
 
         Different places have different names, whatever an identifier consists of.
         """
-        name = "-".join(quote(str(part), safe="").replace("-", "%2D") for part in place)
+        name = ",".join(f"{quote(identifier, safe='')}-{number}" for identifier, number in place)
         if len(name) > 100:
             name = f"{name[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
         return self.inputs / (name + extension)

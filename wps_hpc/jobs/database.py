@@ -84,9 +84,7 @@ class Database:
         self.engine = _ENGINES[self.dialect](self.url, min(LOCK_WAIT_S, busy_seconds))
         self._writing = self.engine.execution_options(immediate=True)
         self._reading = (
-            self.engine
-            if self.dialect == "sqlite"
-            else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            self.engine if self.dialect == "sqlite" else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         )
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -138,9 +136,7 @@ class Database:
                 connection.commit()
             except DBAPIError as error:
                 if error.connection_invalidated:
-                    raise StoreBusy(
-                        f"connection lost during commit: {error.orig}", may_have_happened=True
-                    ) from error
+                    raise StoreBusy(f"connection lost during commit: {error.orig}", may_have_happened=True) from error
                 raise
             return result
 
@@ -175,9 +171,7 @@ def _in_our_words(error: DBAPIError) -> StoreError:
 
 def _sqlite(url: URL, lock_wait: float) -> Engine:
     if not url.database or url.database == ":memory:":
-        raise ValueError(
-            "jobs in a SQLite database need a file, which the worker shares with the web processes"
-        )
+        raise ValueError("jobs in a SQLite database need a file, which the worker shares with the web processes")
     _private_file(Path(url.database))
     engine = create_engine(
         url, poolclass=QueuePool, pool_size=POOL, max_overflow=POOL, connect_args={"timeout": lock_wait}

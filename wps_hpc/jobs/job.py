@@ -33,9 +33,7 @@ class JobState(StrEnum):
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.DISMISSED})
 ACTIVE = frozenset(JobState) - FINAL
 #: States in which a scheduler has the job, or may have it.
-AT_SCHEDULER = frozenset(
-    {JobState.SUBMITTING, JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.SUSPENDED}
-)
+AT_SCHEDULER = frozenset({JobState.SUBMITTING, JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.SUSPENDED})
 
 _S = JobState
 #: Which state may follow which. Any state that is not final may fail or be dismissed; a held job that was never
@@ -46,9 +44,7 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     _S.SUBMITTING: frozenset(
         {_S.ACCEPTED, _S.QUEUED, _S.HELD, _S.RUNNING, _S.SUSPENDED, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}
     ),
-    _S.QUEUED: frozenset(
-        {_S.ACCEPTED, _S.HELD, _S.RUNNING, _S.SUSPENDED, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}
-    ),
+    _S.QUEUED: frozenset({_S.ACCEPTED, _S.HELD, _S.RUNNING, _S.SUSPENDED, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}),
     _S.HELD: frozenset({_S.ACCEPTED, _S.QUEUED, _S.RUNNING, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}),
     _S.RUNNING: frozenset({_S.QUEUED, _S.HELD, _S.SUSPENDED, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}),
     _S.SUSPENDED: frozenset({_S.QUEUED, _S.HELD, _S.RUNNING, _S.SUCCEEDED, _S.FAILED, _S.DISMISSED}),
@@ -160,9 +156,7 @@ def advanced(job: Job, fields: Mapping[str, Any], *, now: float, keep_seconds: f
     given; times are clamped to created ≤ started ≤ finished.
     """
     if job.final and not fields.keys() <= AFTER_THE_END:
-        raise TransitionError(
-            f"job {job.id} is {job.state}; {', '.join(sorted(fields))} cannot change any more"
-        )
+        raise TransitionError(f"job {job.id} is {job.state}; {', '.join(sorted(fields))} cannot change any more")
     after = replace(job, **fields, revision=job.revision + 1)
     if after.state != job.state:
         check_transition(job.state, after.state)
@@ -189,9 +183,7 @@ def _in_order(job: Job) -> Job:
     least = job.created if started is None else started
     finished = None if job.finished is None else max(job.finished, least)
     return (
-        job
-        if (started, finished) == (job.started, job.finished)
-        else replace(job, started=started, finished=finished)
+        job if (started, finished) == (job.started, job.finished) else replace(job, started=started, finished=finished)
     )
 
 

@@ -76,6 +76,4 @@ class Lease:
 
     def _extend(self, connection: Connection) -> bool:
         until = self._database.clock(connection) + self.seconds
-        return (
-            connection.execute(_EXTEND, {"by": self.holder, "mine": self.epoch, "until": until}).rowcount == 1
-        )
+        return connection.execute(_EXTEND, {"by": self.holder, "mine": self.epoch, "until": until}).rowcount == 1

@@ -32,6 +32,7 @@ from sqlalchemy import (
 
 from joblauncher.formats.records import Failure
 from wps_hpc.config import Limits, Settings
+from wps_hpc.jobs import spent
 from wps_hpc.jobs.admission import Load, check_admission
 from wps_hpc.jobs.database import ADMISSION_LOCK, Database, StoreBusy, StoreError, StoreFull
 from wps_hpc.jobs.job import (
@@ -184,34 +185,28 @@ _ASKED_WHILE_WAITING = _ALL.where(
     or_(
         jobs.c.cancel_requested.is_not(None),
         and_(jobs.c.state == "accepted", _HOLD_WISHED),
-        and_(jobs.c.state == "held", ~_HOLD_WISHED),
+        and_(jobs.c.state == "held", jobs.c.wish == "release"),
     ),
 ).order_by(*_OLDEST_FIRST)
-_IN_STATE = _ALL.where(jobs.c.state == bindparam("at"), jobs.c.cluster == bindparam("on")).order_by(
-    *_OLDEST_FIRST
-)
+_IN_STATE = _ALL.where(jobs.c.state == bindparam("at"), jobs.c.cluster == bindparam("on")).order_by(*_OLDEST_FIRST)
 _AT_SCHEDULER = _ALL.where(
     jobs.c.scheduler_gone.is_(False), jobs.c.submission_id.is_not(None), jobs.c.cluster == bindparam("on")
 ).order_by(*_OLDEST_FIRST)
 _OVERDUE = _ALL.where(_RUNNING_ON, jobs.c.deadline < bindparam("moment"), jobs.c.cancel_requested.is_(None))
 
 _MARKS = {
-    "running": and_(
-        jobs.c.state.in_([state.value for state in AT_SCHEDULER]), jobs.c.submission_id.is_not(None)
-    ),
+    "running": and_(jobs.c.state.in_([state.value for state in AT_SCHEDULER]), jobs.c.submission_id.is_not(None)),
     "parked": and_(_UNSUBMITTED, or_(~_FREE_TO_GO, jobs.c.state == "held")),
 }
-_LOAD = select(
-    func.count(case((_MARKS["running"], 1))), func.count(case((_MARKS["parked"], 1))), func.count()
-).where(_RUNNING_ON, _SHOWN)
-_COUNTS = (
-    select(jobs.c.process, jobs.c.state, func.count()).where(_SHOWN).group_by(jobs.c.process, jobs.c.state)
+_LOAD = select(func.count(case((_MARKS["running"], 1))), func.count(case((_MARKS["parked"], 1))), func.count()).where(
+    _RUNNING_ON, _SHOWN
 )
+_COUNTS = select(jobs.c.process, jobs.c.state, func.count()).where(_SHOWN).group_by(jobs.c.process, jobs.c.state)
+
+_OLDEST_ACTIVE = select(func.min(jobs.c.created)).where(_RUNNING_ON)
 
 _CHANGEABLE = tuple(name for name in _NAMES if name not in ("id", "created", "request"))
-_WRITE = (
-    update(jobs).where(jobs.c.id == bindparam("job")).values({n: bindparam(f"to_{n}") for n in _CHANGEABLE})
-)
+_WRITE = update(jobs).where(jobs.c.id == bindparam("job")).values({n: bindparam(f"to_{n}") for n in _CHANGEABLE})
 _WRITE_REQUEST = update(jobs).where(jobs.c.id == bindparam("job")).values(request=bindparam("to_request"))
 _INSERT = insert(jobs)
 
@@ -233,17 +228,11 @@ _WISHES = {
 }
 
 _PURGEABLE = and_(_ENDED, jobs.c.scheduler_gone.is_(True))
-_MARK_EXPIRED = (
-    update(jobs).where(_PURGEABLE, _SHOWN, jobs.c.expires <= bindparam("moment")).values(expired=True)
-)
+_MARK_EXPIRED = update(jobs).where(_PURGEABLE, _SHOWN, jobs.c.expires <= bindparam("moment")).values(expired=True)
 _EXPIRE_NOW = update(jobs).where(_HERE, _ENDED).values(expires=bindparam("moment"))
 _EXPIRED = select(jobs.c.id).where(jobs.c.expired.is_(True)).order_by(jobs.c.id).limit(bindparam("most"))
 _EXISTING = select(jobs.c.id).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
-_REMOVE = (
-    delete(jobs)
-    .where(jobs.c.id == bindparam("job"), jobs.c.expired.is_(True))
-    .returning(jobs.c.submission_id)
-)
+_REMOVE = delete(jobs).where(jobs.c.id == bindparam("job"), jobs.c.expired.is_(True)).returning(jobs.c.submission_id)
 _REMOVE_SUBMISSION = delete(submissions).where(
     submissions.c.id == bindparam("submission"),
     ~select(jobs.c.id).where(jobs.c.submission_id == submissions.c.id).exists(),
@@ -399,16 +388,15 @@ class Store:
             job = _read_to_change(connection, [job_id]).get(job_id)
             if job is None:
                 raise NoSuchJob(f"there is no job {job_id}")
-            if job.state is JobState.SUBMITTING:
-                job = self._advanced(job, {"state": JobState.QUEUED, "reason": None})
-                _write(connection, [job], ())
-            return job
+            if job.state is not JobState.SUBMITTING:
+                return job
+            queued = self._advanced(job, {"state": JobState.QUEUED, "reason": None})
+            _write(connection, [(job, queued)])
+            return queued
 
         return self.database.write(record)
 
-    def change_submission(
-        self, submission_id: int, epoch: int, **fields: Unpack[SubmissionFields]
-    ) -> Submission:
+    def change_submission(self, submission_id: int, epoch: int, **fields: Unpack[SubmissionFields]) -> Submission:
         """Change one submission and return it as it is now."""
         self.apply(epoch, (), [SubmissionChange(submission_id, fields)])
         changed = self.submission(submission_id)
@@ -455,6 +443,10 @@ class Store:
         """Jobs that are past their deadline and that nobody has asked to cancel yet."""
         return self._jobs(_OVERDUE, moment=now)
 
+    def oldest_active(self) -> float | None:
+        """When the oldest job that has not ended was created."""
+        return self.database.read(lambda connection: connection.execute(_OLDEST_ACTIVE).scalar_one())
+
     def restart_staging(self, epoch: int) -> list[Job]:
         """Send jobs that a former worker was staging back to ``accepted``; a new worker's first act."""
         found = self.list_jobs(states=[JobState.STAGING], limit=1_000_000)
@@ -474,9 +466,7 @@ class Store:
     def marked_expired(self, limit: int = 1000) -> list[str]:
         """Ids of hidden jobs, whose folders have to go before their rows."""
         query = {"most": limit}
-        return list(
-            self.database.read(lambda connection: connection.execute(_EXPIRED, query).scalars().all())
-        )
+        return list(self.database.read(lambda connection: connection.execute(_EXPIRED, query).scalars().all()))
 
     def remove(self, job_id: str) -> None:
         """Forget a hidden job for good, and its submission with the last of its jobs."""
@@ -491,9 +481,7 @@ class Store:
     def existing(self, job_ids: Iterable[str]) -> set[str]:
         """Those of the ids that have a row, hidden or not."""
         wanted = {"ids": list(job_ids)}
-        return set(
-            self.database.read(lambda connection: connection.execute(_EXISTING, wanted).scalars().all())
-        )
+        return set(self.database.read(lambda connection: connection.execute(_EXISTING, wanted).scalars().all()))
 
     def _jobs(self, query: Select[Any], **parameters: Any) -> list[Job]:
         rows = self.database.read(lambda connection: connection.execute(query, parameters).all())
@@ -508,15 +496,17 @@ class Store:
 
     def _apply(self, connection: Connection, changes: Sequence[Change]) -> Applied:
         current = _read_to_change(connection, [change.job_id for change in changes])
-        done: dict[str, Job] = {}
+        steps: list[tuple[Job, Job]] = []
         refused: dict[str, StoreError | TransitionError] = {}
         for change in changes:
             try:
-                done[change.job_id] = current[change.job_id] = self._changed(current, change)
+                after = self._changed(current, change)
+                steps.append((current[change.job_id], after))
+                current[change.job_id] = after
             except (StoreError, TransitionError) as refusal:
                 refused[change.job_id] = refusal
-        _write(connection, done.values(), [c.job_id for c in changes if "request" in c.fields])
-        return Applied(done, refused)
+        _write(connection, steps, [change.job_id for change in changes if "request" in change.fields])
+        return Applied({after.id: after for _, after in steps}, refused)
 
     def _changed(self, current: Mapping[str, Job], change: Change) -> Job:
         job = current.get(change.job_id)
@@ -529,16 +519,14 @@ class Store:
     def _advanced(self, job: Job, fields: Mapping[str, Any]) -> Job:
         return advanced(job, fields, now=time.time(), keep_seconds=self.keep_seconds)
 
-    def _submit(
-        self, connection: Connection, job_ids: Sequence[str], planned: Submission, epoch: int
-    ) -> Submission:
+    def _submit(self, connection: Connection, job_ids: Sequence[str], planned: Submission, epoch: int) -> Submission:
         fence(connection, epoch)
         current = _read_to_change(connection, job_ids)
         waiting = [_waiting(current.get(job_id), job_id) for job_id in job_ids]
         values = {name: value for name, value in asdict(planned).items() if name != "id"}
         number = connection.execute(_INSERT_SUBMISSION, {**values, "state": planned.state.value}).scalar_one()
-        tasks = [self._advanced(job, _task_fields(job, number, task)) for task, job in enumerate(waiting)]
-        _write(connection, tasks, ())
+        steps = [(job, self._advanced(job, _task_fields(job, number, n))) for n, job in enumerate(waiting)]
+        _write(connection, steps)
         return replace(planned, id=number)
 
 
@@ -581,17 +569,17 @@ def _read_to_change(connection: Connection, job_ids: Sequence[str]) -> dict[str,
     return {job.id: job for job in map(_job, rows)}
 
 
-def _write(connection: Connection, changed: Iterable[Job], with_request: Iterable[str]) -> None:
-    """Always all columns, so that there is one statement to prepare; the request only where it was changed."""
-    rows = {job.id: _values(job) for job in changed}
-    parameters = [
-        {"job": job_id, **{f"to_{name}": row[name] for name in _CHANGEABLE}} for job_id, row in rows.items()
-    ]
-    requests = [{"job": i, "to_request": rows[i]["request"]} for i in with_request if i in rows]
+def _write(connection: Connection, steps: Sequence[tuple[Job, Job]], with_request: Sequence[str] = ()) -> None:
+    """Store jobs (before, after). Always all columns, so that there is one statement to prepare; the request, which may
+    be long, only where it was changed."""
+    rows = {after.id: _values(after) for _, after in steps}
+    parameters = [{"job": key, **{f"to_{n}": row[n] for n in _CHANGEABLE}} for key, row in rows.items()]
+    requests = [{"job": key, "to_request": rows[key]["request"]} for key in with_request if key in rows]
     if parameters:
         connection.execute(_WRITE, parameters[0] if len(parameters) == 1 else parameters)
     if requests:
         connection.execute(_WRITE_REQUEST, requests)
+    spent.record(connection, steps)
 
 
 def _submission_update(change: SubmissionChange) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+import wps_hpc.jobs.spent  # noqa: F401 -- its table belongs to the same metadata
 from wps_hpc.jobs.tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)

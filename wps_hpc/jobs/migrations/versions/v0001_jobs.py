@@ -1,4 +1,4 @@
-"""The first tables: jobs, their submissions, and the workers' lease."""
+"""The first tables: jobs, their submissions, the workers' lease, and the time spent in each state."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def upgrade() -> None:
     _make_submissions()
     _make_jobs()
     _make_lease()
+    _make_state_seconds()
 
 
 def _make_submissions() -> None:
@@ -107,3 +108,14 @@ def _make_lease() -> None:
         sa.CheckConstraint("id = 1", name=op.f("ck_lease_single")),
     )
     op.bulk_insert(lease, [{"id": 1, "holder": "", "epoch": 0, "expires": 0.0}])
+
+
+def _make_state_seconds() -> None:
+    op.create_table(
+        "state_seconds",
+        sa.Column("process", sa.String(500), nullable=False),
+        sa.Column("state", sa.String(20), nullable=False),
+        sa.Column("jobs", sa.Integer, nullable=False),
+        sa.Column("seconds", sa.Double, nullable=False),
+        sa.PrimaryKeyConstraint("process", "state", name="pk_state_seconds"),
+    )
