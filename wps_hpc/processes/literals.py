@@ -54,9 +54,17 @@ class ZonedDate(date):
         """The same day in the same zone."""
         return isinstance(other, ZonedDate) and _date_text(self) == _date_text(other)
 
+    def __ne__(self, other: object) -> bool:
+        """As ``__eq__``; date has its own, which looks at the day alone."""
+        return not self == other
+
     def __hash__(self) -> int:
         """As ``__eq__``."""
         return hash(_date_text(self))
+
+    def __repr__(self) -> str:
+        """For people."""
+        return f"ZonedDate({_date_text(self)})"
 
 
 @dataclass(frozen=True, eq=False)
