@@ -113,7 +113,8 @@ class JobOrder:
     """Everything that a submission needs: numbers and names that the server made, no string from a client.
 
     ``script`` is the text of the batch script; ``folder`` the job folder as the node sees it; ``launcher`` the argv of
-    the launcher (the last part of the script), for a scheduler that starts it without a shell.
+    the launcher (the last part of the script), for a scheduler that starts it without a shell. ``warm`` allows a
+    scheduler that has a launcher loaded to call it with the options of that argv, which begin at its first ``--``.
     """
 
     token: str
@@ -122,7 +123,7 @@ class JobOrder:
     folder: str
     launcher: tuple[str, ...]
     submission: int
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     options: Mapping[str, str] = field(default_factory=dict)
     warm: bool = False
 
@@ -139,10 +140,24 @@ class Known:
 class Scheduler(Protocol):
     """One dialect. Stateless but for its settings; about 150 lines."""
 
-    #: The name in a cluster's configuration, and of its template ``batch_templates/<name>.sh.j2``.
-    name: str
-    #: The scheduler itself enforces walltime and memory; otherwise the launcher does.
-    enforces_limits: bool
+    @property
+    def name(self) -> str:
+        """The name in a cluster's configuration, and of its template ``batch_templates/<name>.sh.j2``."""
+
+    @property
+    def enforces_limits(self) -> bool:
+        """The scheduler itself enforces walltime and memory; otherwise the launcher does."""
+
+    @property
+    def idempotent_submit(self) -> bool:
+        """A token submitted again answers with the id of the first time and starts nothing.
+
+        Then a submission of unknown outcome is simply repeated instead of looked up.
+        """
+
+    @property
+    def settle_seconds(self) -> float:
+        """How long the launcher's last files may take to be seen here once the scheduler calls the job ended."""
 
     def submit_command(self, order: JobOrder) -> Command:
         """The command that submits ``order``; called once per submission, after the job folder is complete."""
@@ -153,7 +168,7 @@ class Scheduler(Protocol):
     def lookup_command(self, known: Known) -> Command:
         """The command that looks a submission up by its token, among waiting, running and finished jobs."""
 
-    def read_lookup(self, completed: Completed, known: Known) -> str | None | CouldNotAsk:
+    def read_lookup(self, completed: Completed, known: Known) -> str | CouldNotAsk | None:
         """The scheduler id of that token, None when the scheduler certainly does not know it."""
 
     def query_command(self) -> Command:
@@ -167,6 +182,12 @@ class Scheduler(Protocol):
 
     def read_accounting(self, completed: Completed, known: Sequence[Known]) -> QueryAnswer:
         """The words of accounting, by scheduler id."""
+
+    def forget_command(self, known: Sequence[Known]) -> Command | None:
+        """The command that drops what the scheduler remembers of purged jobs; None where it forgets by itself.
+
+        Never for a submission that could still be repeated: a forgotten token would run again.
+        """
 
     def control_command(self, action: Control, known: Known) -> Command:
         """The command that asks ``action`` for one job."""

@@ -36,6 +36,22 @@ class TransportError(Exception):
         self.may_have_run = may_have_run
 
 
+class ChangeFeed(Protocol):
+    """Tells that some job of the cluster has ended, so that the watcher asks at once instead of at its interval.
+
+    It says only «ask now»: what became of which job is the query's to tell. Opened before a query, it misses nothing.
+    """
+
+    def fileno(self) -> int:
+        """A descriptor for select: readable when there is news, and when the feed has ended."""
+
+    def news(self) -> bool:
+        """Take the news in, so that the descriptor is quiet again; False when the feed has ended: open another one."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Transport(Protocol):
     """Runs commands and carries files; knows no scheduler. One object per cluster, used by several threads at once."""
 
@@ -51,6 +67,9 @@ class Transport(Protocol):
 
     def get(self, source: str, target: Path) -> None:
         """Copy the cluster's file ``source`` to a local path, whole or not at all."""
+
+    def changes(self, timeout: float) -> ChangeFeed | None:
+        """A new feed of changes, opened within ``timeout`` seconds; None where there is none, now or ever."""
 
     def close(self) -> None:
         """Let go of connections; the transport is not used again."""

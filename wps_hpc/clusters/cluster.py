@@ -1,0 +1,206 @@
+"""A named cluster: the scheduler that knows the dialect, the transport that carries it, and the batch script.
+
+What dispatch and watch call. Whatever goes wrong on the way is an answer here (``Unknown``, ``CouldNotAsk``), never an
+exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from jinja2 import Template
+
+from wps_hpc import config
+from wps_hpc.clusters import scripts
+from wps_hpc.clusters.environment import clean_environment
+from wps_hpc.clusters.schedulers.base import (
+    Control,
+    ControlOutcome,
+    CouldNotAsk,
+    JobOrder,
+    Known,
+    QueryAnswer,
+    Refused,
+    Scheduler,
+    SubmitOutcome,
+    Unknown,
+)
+from wps_hpc.clusters.schedulers.local import LocalScheduler
+from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, Transport, TransportError
+from wps_hpc.clusters.transports.embedded import EmbeddedTransport
+
+log = logging.getLogger(__name__)
+
+_UNREACHABLE = "The scheduler cannot be reached at the moment."
+#: After a feed of changes could not be opened, so long no other try. Seconds.
+_FEED_PAUSE = 5.0
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class _News:
+    """A transport's feed of changes, kept open, for one reader that queries and waits in turns."""
+
+    transport: Transport
+    timeout: float
+    _feed: ChangeFeed | None = None
+    _not_before: float = 0.0
+    _offered: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def taken(self) -> None:
+        """A query begins: what was new until now is in its answer."""
+        with self._lock:
+            self._offered = False
+            self._drain()
+
+    def descriptor(self) -> int | None:
+        with self._lock:
+            if self._offered:
+                # It was offered before and no query followed: the reader did not care, and must not be woken for ever.
+                self._drain()
+            self._offered = True
+            if self._feed is None and time.monotonic() >= self._not_before:
+                self._open()
+            return None if self._feed is None else self._feed.fileno()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._feed is not None:
+                self._feed.close()
+                self._feed = None
+
+    def _open(self) -> None:
+        self._feed = self.transport.changes(self.timeout)
+        if self._feed is None:
+            self._not_before = time.monotonic() + _FEED_PAUSE
+
+    def _drain(self) -> None:
+        if self._feed is not None and not self._feed.news():
+            self._feed.close()
+            self._feed = None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One place where jobs run. Safe for several threads, but for ``changes``, which has one reader."""
+
+    name: str
+    settings: config.Cluster
+    scheduler: Scheduler
+    transport: Transport
+    template: Template
+    _news: _News
+
+    @property
+    def python(self) -> str:
+        """The Python that runs the launcher on this cluster."""
+        return self.settings.python or sys.executable
+
+    @property
+    def warm(self) -> bool:
+        """Jobs may be started by the spooler's fork: on the server's own Python, by no script of the site's own."""
+        return self.settings.scheduler == "local" and not (self.settings.python or self.settings.template)
+
+    def render_script(self, order: JobOrder) -> str:
+        """The batch script of an order (whose own ``script`` does not matter yet); raises ScriptError."""
+        return scripts.render_script(self.template, order, self.settings.environment)
+
+    def submit(self, order: JobOrder) -> SubmitOutcome:
+        """Submit an order, once. What certainly did not reach the scheduler is a transient refusal."""
+        try:
+            completed = self._run(self.scheduler.submit_command(order))
+        except TransportError as error:
+            log.warning("job %s: submission %s: %s", order.job_id, order.token, error)
+            return Unknown(str(error)) if error.may_have_run else Refused(str(error), _UNREACHABLE, transient=True)
+        return self.scheduler.read_submit(completed)
+
+    def lookup(self, known: Known) -> str | CouldNotAsk | None:
+        """The scheduler id of a submission's token; None when the scheduler certainly does not know it."""
+        command = self.scheduler.lookup_command(known)
+        return self._asked(command, lambda completed: self.scheduler.read_lookup(completed, known))
+
+    def query(self) -> QueryAnswer:
+        """The words on all jobs that the scheduler shows, by scheduler id."""
+        self._news.taken()
+        return self._asked(self.scheduler.query_command(), self.scheduler.read_query)
+
+    def accounting(self, known: Sequence[Known]) -> QueryAnswer:
+        """The words of accounting on these jobs, by scheduler id; empty where there is no accounting."""
+        command = self.scheduler.accounting_command(known)
+        if command is None:
+            return {}
+        return self._asked(command, lambda completed: self.scheduler.read_accounting(completed, known))
+
+    def control(self, action: Control, known: Known) -> ControlOutcome:
+        """Ask ``action`` for one job."""
+        try:
+            completed = self._run(self.scheduler.control_command(action, known))
+        except TransportError as error:
+            return ControlOutcome(done=False, why=str(error))
+        return self.scheduler.read_control(action, completed)
+
+    def forget(self, known: Sequence[Known]) -> None:
+        """Let the scheduler drop what it remembers of purged jobs. A failure is logged: it forgets by itself later."""
+        command = self.scheduler.forget_command(known)
+        if command is None or not known:
+            return
+        try:
+            self._run(command)
+        except TransportError as error:
+            log.warning("cluster %s: %s", self.name, error)
+
+    def changes(self) -> int | None:
+        """A descriptor that is readable when a job has ended since the last query began; None where there is none.
+
+        For one reader that queries and waits in turns and asks again before each wait. It never has to be read from.
+        """
+        return self._news.descriptor()
+
+    def close(self) -> None:
+        """Let go of connections; the scheduler and its jobs stay."""
+        self._news.close()
+        self.transport.close()
+
+    def _run(self, command: Command) -> Completed:
+        return self.transport.run(command, self.settings.command_seconds)
+
+    def _asked(self, command: Command, read: Callable[[Completed], Answer]) -> Answer | CouldNotAsk:
+        try:
+            return read(self._run(command))
+        except TransportError as error:
+            return CouldNotAsk(str(error))
+
+
+#: What a scheduler's name in the configuration stands for.
+SCHEDULERS: Mapping[str, Callable[[config.Cluster], Scheduler]] = {
+    "local": lambda settings: LocalScheduler(clean_environment(settings.environment)),
+}
+#: How its commands travel.
+TRANSPORTS: Mapping[str, Callable[[config.Storage], Transport]] = {
+    "local": lambda storage: EmbeddedTransport(storage.run),
+}
+
+
+def build_clusters(settings: config.Settings) -> Mapping[str, Cluster]:
+    """Every configured cluster by its name; runs nothing yet. Raises ConfigError for a template that cannot be used."""
+    return {name: _build(name, own, settings.storage) for name, own in settings.clusters.items()}
+
+
+def _build(name: str, own: config.Cluster, storage: config.Storage) -> Cluster:
+    transport = TRANSPORTS[own.scheduler](storage)
+    return Cluster(
+        name=name,
+        settings=own,
+        scheduler=SCHEDULERS[own.scheduler](own),
+        transport=transport,
+        template=scripts.load_template(own.scheduler, own.template),
+        _news=_News(transport, own.command_seconds),
+    )
