@@ -35,9 +35,7 @@ class Section(BaseModel):
 class Server(Section):
     """Where the server listens and what it calls itself."""
 
-    host: str = Field(
-        "127.0.0.1", description="Address to bind. Loopback by default: put a proxy in front to publish."
-    )
+    host: str = Field("127.0.0.1", description="Address to bind. Loopback by default: put a proxy in front to publish.")
     port: int = Field(8095, ge=0, le=65535, description="TCP port.")
     public_url: str | None = Field(
         None,
@@ -49,12 +47,8 @@ class Server(Section):
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         (), description="Networks of proxies whose REMOTE_USER header (X-Remote-User) is believed."
     )
-    header_timeout: float = Field(
-        10.0, gt=0, description="Seconds within which a request's head must have arrived."
-    )
-    body_timeout: float = Field(
-        30.0, gt=0, description="Seconds within which a request's body must have arrived."
-    )
+    header_timeout: float = Field(10.0, gt=0, description="Seconds within which a request's head must have arrived.")
+    body_timeout: float = Field(30.0, gt=0, description="Seconds within which a request's body must have arrived.")
     keepalive_seconds: int = Field(5, ge=0, description="An idle connection is closed after so many seconds.")
     graceful_seconds: float = Field(
         30.0,
@@ -62,11 +56,11 @@ class Server(Section):
         description="When the server stops, requests under way get so long to finish; jobs go on anyway.",
     )
     allow_origin: str | None = Field(
-        None, description="Web pages of which origin may call the service ('*': any); sets the CORS headers."
+        None,
+        description="Web pages of which origin may call the service ('*': any); sets the CORS headers.",
+        examples=["https://maps.example.org"],
     )
-    languages: tuple[str, ...] = Field(
-        ("en-US",), min_length=1, description="Languages offered, the default first."
-    )
+    languages: tuple[str, ...] = Field(("en-US",), min_length=1, description="Languages offered, the default first.")
 
     @property
     def base_url(self) -> str:
@@ -78,9 +72,7 @@ class ServiceMetadata(Section):
     """What capabilities documents say about the service and its provider."""
 
     title: str = Field("wps-hpc", description="Title of the service.")
-    abstract: str = Field(
-        "Processes that run on this site's cluster.", description="One paragraph about the service."
-    )
+    abstract: str = Field("Processes that run on this site's cluster.", description="One paragraph about the service.")
     keywords: tuple[str, ...] = Field(("WPS", "HPC"), description="Keywords.")
     fees: str = Field("NONE", description="Fees.")
     access_constraints: str = Field("NONE", description="Access constraints.")
@@ -131,9 +123,7 @@ class Limits(Section):
 
     parallel: int = Field(4, ge=0, description="Jobs that run, or wait at a scheduler, at the same time.")
     queued: int = Field(1000, ge=0, description="Accepted jobs that wait for a place.")
-    sync_seconds: float = Field(
-        15.0, gt=0, description="A synchronous call is dismissed after so many seconds."
-    )
+    sync_seconds: float = Field(15.0, gt=0, description="A synchronous call is dismissed after so many seconds.")
     grace_seconds: float = Field(
         0.0, ge=0, description="An asynchronous call waits so long for its job, to answer it as finished."
     )
@@ -142,9 +132,7 @@ class Limits(Section):
     embed_bytes: int = Field(
         16_000_000, gt=0, description="Outputs larger than this come as references, never within a document."
     )
-    log_bytes: int = Field(
-        10_000_000, gt=0, description="What is kept of a job's standard output and error, each."
-    )
+    log_bytes: int = Field(10_000_000, gt=0, description="What is kept of a job's standard output and error, each.")
     walltime_seconds: int = Field(3600, gt=0, description="Walltime of a process that states none.")
     max_walltime_seconds: int = Field(86_400, gt=0, description="No process or request gets more.")
     memory_mb: int | None = Field(
@@ -155,9 +143,7 @@ class Limits(Section):
 class Inputs(Section):
     """What inputs by reference may point at."""
 
-    schemes: tuple[Literal["http", "https", "file"], ...] = Field(
-        ("http", "https"), description="Allowed schemes."
-    )
+    schemes: tuple[Literal["http", "https", "file"], ...] = Field(("http", "https"), description="Allowed schemes.")
     hosts: tuple[str, ...] = Field(
         ("*",),
         description="Allowed host names; '*.example.org' allows subdomains, '*' any with a public address.",
@@ -176,9 +162,7 @@ class Processes(Section):
     """Where processes come from."""
 
     modules: tuple[str, ...] = Field((), description="Importable modules that define processes.")
-    folders: tuple[Path, ...] = Field(
-        (), description="Watched folders with one Python file per group of processes."
-    )
+    folders: tuple[Path, ...] = Field((), description="Watched folders with one Python file per group of processes.")
     watch_seconds: float = Field(2.0, gt=0, description="How often the folders are looked at.")
 
 
@@ -191,11 +175,11 @@ class Cluster(Section):
         description="Python that runs the launcher; default: the server's own.",
         examples=["/usr/bin/python3"],
     )
-    environment: dict[str, str] = Field(
-        default_factory=dict, description="Environment variables of the jobs."
-    )
+    environment: dict[str, str] = Field(default_factory=dict, description="Environment variables of the jobs.")
     template: Path | None = Field(
-        None, description="The site's own batch script template; default: the one for the scheduler."
+        None,
+        description="The site's own batch script template; default: the one for the scheduler.",
+        examples=["/etc/wps-hpc/local.sh.j2"],
     )
     query_seconds: float = Field(2.0, gt=0, description="Least time between two queries of the scheduler.")
     command_seconds: float = Field(30.0, gt=0, description="Longest time for one scheduler command.")
@@ -208,9 +192,7 @@ class Logging(Section):
     """What is logged, and where."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
-    file: Path | None = Field(
-        None, description="Log file; default: standard error.", examples=["/var/log/wps-hpc.log"]
-    )
+    file: Path | None = Field(None, description="Log file; default: standard error.", examples=["/var/log/wps-hpc.log"])
 
 
 class Settings(Section):
@@ -235,9 +217,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _default_cluster_exists(self) -> Self:
         if self.default_cluster not in self.clusters:
-            raise ValueError(
-                f"default_cluster {self.default_cluster!r} is none of {', '.join(sorted(self.clusters))}"
-            )
+            raise ValueError(f"default_cluster {self.default_cluster!r} is none of {', '.join(sorted(self.clusters))}")
         return self
 
     @property
@@ -301,19 +281,19 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
 def _absolute(settings: Settings, base: Path) -> Settings:
     """Every relative path of the settings, counted from ``base``."""
     storage, processes, logging = settings.storage, settings.processes, settings.logging
-    changes: dict[str, Section] = {
+    changes: dict[str, Any] = {
         "storage": storage.model_copy(
             update={"root": base / storage.root, "runtime": storage.runtime and base / storage.runtime}
         ),
-        "database": settings.database.model_copy(
-            update={"url": _absolute_sqlite(settings.database.url, base)}
-        ),
-        "processes": processes.model_copy(
-            update={"folders": tuple(base / folder for folder in processes.folders)}
-        ),
+        "database": settings.database.model_copy(update={"url": _absolute_sqlite(settings.database.url, base)}),
+        "processes": processes.model_copy(update={"folders": tuple(base / folder for folder in processes.folders)}),
         "inputs": settings.inputs.model_copy(
             update={"folders": tuple(base / folder for folder in settings.inputs.folders)}
         ),
+        "clusters": {
+            name: cluster.model_copy(update={"template": cluster.template and base / cluster.template})
+            for name, cluster in settings.clusters.items()
+        },
         "logging": logging.model_copy(update={"file": logging.file and base / logging.file}),
     }
     clusters = {

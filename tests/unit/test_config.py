@@ -43,6 +43,7 @@ def test_relative_paths_count_from_the_files_own_folder(tmp_path: Path) -> None:
         logging.file = "server.log"
         processes.folders = ["procs", "/opt/procs"]
         inputs.folders = ["shared"]
+        clusters.local.template = "own.sh.j2"
         """,
     )
     settings = load_settings(path)
@@ -52,6 +53,7 @@ def test_relative_paths_count_from_the_files_own_folder(tmp_path: Path) -> None:
     assert settings.logging.file == tmp_path / "server.log"
     assert settings.processes.folders == (tmp_path / "procs", Path("/opt/procs"))
     assert settings.inputs.folders == (tmp_path / "shared",)
+    assert settings.clusters["local"].template == tmp_path / "own.sh.j2"
 
 
 @pytest.mark.parametrize("url", ["sqlite:////var/lib/jobs.db", "postgresql+psycopg://wps@db/wps", "sqlite:///:memory:"])

@@ -21,6 +21,7 @@ from wps_hpc.cli.text import columns, moment, printable
 from wps_hpc.config import Settings
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.store import Store, open_store
+from wps_hpc.jobs.wake import Bell
 
 #: How often ``cancel --wait`` looks, in seconds.
 LOOK_EVERY = 0.2
@@ -137,7 +138,9 @@ def _ask(chosen: Chosen, job_id: str, what: str, request: Callable[[Store], Job 
         if before.final:
             raise click.ClickException(f"cannot {what} {job_id}: it has {_ENDED[before.state]}")
         job = request(store)
-        _wake(settings, job_id)
+        bell = Bell(settings.storage.run, store.database)
+        bell.ring_worker({job_id})
+        bell.close()
     return job or before
 
 

@@ -62,7 +62,7 @@ def service(settings: Settings, silence: float = SILENCE) -> Iterator[WpsClient]
 @contextmanager
 def in_process(settings: Settings) -> Iterator[WpsClient]:
     """The application and a worker in this process, without a socket."""
-    from wps_hpc.serve import web_app
+    from wps_hpc.site import web_app
     from wps_hpc.worker import Worker
 
     stop = threading.Event()

@@ -1,0 +1,59 @@
+"""Composition root of the web side: the application with everything behind it, made once in each web process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from wps_hpc.app import create_app
+from wps_hpc.config import Settings
+from wps_hpc.health import Health, health_app
+from wps_hpc.jobs.accept import Intake
+from wps_hpc.jobs.results import Results
+from wps_hpc.jobs.store import open_store
+from wps_hpc.jobs.wake import Bell
+from wps_hpc.metrics import ServiceMetrics, metrics_app
+from wps_hpc.processes.catalogue import Catalogue
+from wps_hpc.protocols.ports import Backend
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logging.getLogger(__name__)
+
+
+def web_app(settings: Settings) -> WSGIApplication:
+    """The application, with a database, a catalogue that is kept up to date, and a bell of its own.
+
+    Called after the fork, for it makes connections and a thread. Raises StoreError when the database is not
+    there.
+    """
+    settings.storage.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = open_store(settings)
+    store.upgrade()
+    catalogue = Catalogue(settings.processes.modules, settings.processes.folders)
+    catalogue.reload()
+    keep_up_to_date(catalogue, settings.processes.watch_seconds)
+    intake = Intake(settings, store, catalogue, Bell(settings.storage.run, store.database))
+    backend = Backend(catalogue, intake, store, Results(settings))
+    mounts = {
+        "/health": health_app(Health(settings, store, catalogue)),
+        "/metrics": metrics_app(ServiceMetrics(settings, store, catalogue)),
+    }
+    return create_app(settings, backend, mounts)
+
+
+def keep_up_to_date(catalogue: Catalogue, seconds: float) -> None:
+    """Look at the watched folders every so many seconds, in a thread of its own, as long as the process lives."""
+    never = threading.Event()
+
+    def look() -> None:
+        while not never.wait(seconds):
+            try:
+                catalogue.reload()
+            except Exception:
+                # Whatever an author's file does when it is loaded, the next look must happen.
+                log.exception("the processes could not be looked at")
+
+    threading.Thread(target=look, name="catalogue", daemon=True).start()
