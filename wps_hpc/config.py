@@ -296,11 +296,7 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         },
         "logging": logging.model_copy(update={"file": logging.file and base / logging.file}),
     }
-    clusters = {
-        name: cluster.model_copy(update={"template": cluster.template and base / cluster.template})
-        for name, cluster in settings.clusters.items()
-    }
-    return settings.model_copy(update={**changes, "clusters": clusters})
+    return settings.model_copy(update=changes)
 
 
 def _absolute_sqlite(url: str | None, base: Path) -> str | None:
