@@ -25,23 +25,27 @@ import filelock
 import httpx
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from wps_hpc.cli.local import ENDPOINT
+from wps_hpc.cli.run import execute, progress
 from wps_hpc.client import ClientError, ExecuteStatus, GivenInput, ServiceFailure, WpsClient, execute_document
 
 #: What the demonstration offers. ``misbehave`` is for operators and stays out.
 MODULES = ("hello", "echo", "sleep", "buffer", "zonal_statistics", "contours", "time_mean")
 #: What the two Executes import on the node, by module name.
 NEEDED = ("numpy", "rasterio", "shapely", "pyproj")
+#: The command ``wps-hpc``, also where its script is not on the PATH.
+COMMAND_LINE = (sys.executable, "-c", "from wps_hpc.cli import main; main()")
 #: The port that is tried first; another one is taken when it is in use.
 FIRST_PORT = 8095
-#: Seconds for the server to answer, for a job to end, and for the server to stop.
+#: Seconds for the server to be healthy, and for it to stop.
 TIME_TO_START = 60.0
-TIME_TO_RUN = 300.0
 TIME_TO_STOP = 20.0
-#: Seconds between two looks at a status document.
+#: Seconds between two looks at /health.
 POLL_SECONDS = 0.2
+#: Seconds that one look may take.
+HEALTH_SECONDS = 5.0
 #: Lines of the server's log that a failure shows.
 LOG_LINES = 30
 
@@ -156,7 +160,7 @@ def locked(place: Place) -> Iterator[None]:
 @contextmanager
 def running_server(place: Place) -> Iterator[subprocess.Popen[bytes]]:
     """The real server as a child in a session of its own, so that Ctrl-C reaches it through us alone."""
-    command = [sys.executable, "-m", "wps_hpc.cli", "serve", "--config", str(place.configuration)]
+    command = [*COMMAND_LINE, "--config", str(place.configuration), "serve"]
     with place.log.open("wb") as log:
         server = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -186,7 +190,7 @@ def wait_until_healthy(http: httpx.Client, base: str, server: subprocess.Popen[b
         if server.poll() is not None:
             raise DemoError(f"the server ended with exit code {server.returncode}")
         try:
-            answer = http.get(f"{base}/health")
+            answer = http.get(f"{base}/health", timeout=HEALTH_SECONDS)
         except httpx.TransportError as error:
             said = str(error)
         else:
@@ -197,32 +201,15 @@ def wait_until_healthy(http: httpx.Client, base: str, server: subprocess.Popen[b
     raise DemoError(f"the server was not healthy within {TIME_TO_START:.0f} s; it last said: {said}")
 
 
-def execute(client: WpsClient, call: Call, console: Console) -> Finished:
+def execute_call(client: WpsClient, call: Call, console: Console) -> Finished:
     """Send one asynchronous Execute and follow its status document to the end, with a progress bar."""
     request = execute_document(client.describe(call.process), call.inputs, asynchronous=True)
-    columns = (TextColumn("{task.fields[name]:<17}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.description}"), console=console) as progress:
-        task = progress.add_task("", total=100, name=call.process)
-        for status in states(client, client.execute(request)):
-            progress.update(task, completed=status.percent, description=escape(" ".join(status.message.split())))
-        if status.failure is not None:
-            raise DemoError(f"{call.process} failed: {status.failure}; see {status.location}")
-        progress.update(task, completed=100)
+    with progress() as report:
+        status = execute(client, request, report)
+    if status.failure is not None:
+        raise DemoError(f"{call.process} failed: {status.failure}; see {status.location}")
+    console.print(f"[green]✓[/] {call.process}", highlight=False)
     return finished(call, status)
-
-
-def states(client: WpsClient, status: ExecuteStatus) -> Iterator[ExecuteStatus]:
-    """What the status document says, from look to look, until the job has ended."""
-    deadline = time.monotonic() + TIME_TO_RUN
-    yield status
-    while not status.finished:
-        if status.location is None:
-            raise DemoError("the server's answer to an asynchronous Execute has no statusLocation")
-        if time.monotonic() > deadline:
-            raise DemoError(f"the job had not ended after {TIME_TO_RUN:.0f} s; see {status.location}")
-        time.sleep(POLL_SECONDS)
-        status = client.status(status.location)
-        yield status
 
 
 def finished(call: Call, status: ExecuteStatus) -> Finished:
@@ -283,12 +270,12 @@ def cell(value: float | None, digits: int) -> str:
 
 def demonstrate(http: httpx.Client, base: str, console: Console) -> None:
     """Run both Executes and show what came out and where to look."""
-    service = f"{base}/wps"
+    service = base + ENDPOINT
     client = WpsClient(service, http)
     with as_file(files("wps_hpc.examples") / "data") as data:
         statistics, borders = calls(data)
-    first = execute(client, statistics, console)
-    second = execute(client, borders, console)
+    first = execute_call(client, statistics, console)
+    second = execute_call(client, borders, console)
     console.print(statistics_table(fetch_features(http, first.output)))
     areas = fetch_features(http, second.output)
     console.print(f"{len(areas)} borders in the Alps have an area of 10 km on either side now.\n")
@@ -310,18 +297,20 @@ def addresses(service: str, first: Finished, second: Finished) -> tuple[tuple[st
 
 def how_to_go_on(place: Place) -> str:
     """What to try next."""
-    shown = place.processes
     return f"""
-To go on:
-  wps-hpc run --server … is described by: wps-hpc --help
-  put a Python file with a process of your own into {shown}: it is served at once
-  the server's log is {place.log}, its configuration {place.configuration}"""
+to go on, in another terminal:
+  wps-hpc --config {place.configuration} processes
+  wps-hpc --config {place.configuration} run hello name=you
+  wps-hpc --config {place.configuration} jobs list
+a Python file with a process of your own is served at once from {place.processes}
+the server's log is {place.log}
+"""
 
 
 def stay(server: subprocess.Popen[bytes], place: Place, console: Console) -> None:
     """Keep the server until Ctrl-C; raises DemoError when it ends by itself."""
-    console.print(how_to_go_on(place), highlight=False, soft_wrap=True)
-    console.print("\nThe server keeps running; Ctrl-C stops it.")
+    console.print(escape(how_to_go_on(place)), highlight=False, soft_wrap=True)
+    console.print("The server keeps running; Ctrl-C stops it.")
     try:
         server.wait()
     except KeyboardInterrupt:
@@ -372,6 +361,8 @@ def main(once: bool, folder: Path, port: int) -> None:
     """Start a server on this machine and run two example processes on real data."""
     place = Place(folder.absolute())
     console = Console()
+    # As Ctrl-C does, so that the server is stopped, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         run(place, port, once or not sys.stdin.isatty(), console)
     except DemoError as error:
