@@ -5,9 +5,10 @@ Node half: Python 3.9, standard library alone.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from typing import Union
+from typing import Any, Union
 
 from wps_hpc.processes import literals
 from wps_hpc.processes.description import (
@@ -94,5 +95,30 @@ def _check_allowed(data_type: str, item: Union[str, AllowedRange]) -> None:
         raise literals.LiteralError(f"closure is one of {', '.join(RANGE_CLOSURES)}, not '{item.closure}'")
     bounds = [literals.parse(data_type, text) for text in (item.minimum, item.maximum) if text is not None]
     order = literals.TYPES[data_type].order
+    if any(bound != bound for bound in bounds):
+        raise literals.LiteralError("NaN bounds no range")
     if len(bounds) == 2 and order(bounds[1]) < order(bounds[0]):
         raise literals.LiteralError(f"the range from {item.minimum} to {item.maximum} is empty")
+    if item.spacing is not None:
+        _check_spacing(data_type, item.spacing, bounds)
+
+
+def _check_spacing(data_type: str, spacing: str, bounds: Sequence[Any]) -> None:
+    if data_type in literals.NUMBERS:
+        step = literals.parse(data_type, spacing)
+        if not (math.isfinite(step) and step > 0 and all(math.isfinite(bound) for bound in bounds)):
+            raise literals.LiteralError(f"the spacing {spacing} is not a positive number between finite bounds")
+    elif data_type in literals.MOMENTS:
+        _check_moment_spacing(data_type, literals.parse("duration", spacing))
+    else:
+        raise literals.LiteralError(f"values of type {data_type} have no spacing")
+
+
+def _check_moment_spacing(data_type: str, step: literals.Duration) -> None:
+    months, seconds = step.total_months, step.total_seconds
+    by_months = months > 0 and seconds == 0 and data_type != "time"
+    if not by_months and not (months == 0 and seconds > 0):
+        raise literals.LiteralError(f"the spacing {step} is neither whole months nor a positive time without any")
+    if months == 0:
+        # Raises for what is finer than the microseconds that moments are kept to.
+        step.timedelta()

@@ -109,6 +109,9 @@ def process(
 
 
 def _found(module: str, qualname: str) -> Any:
+    if module == "__main__":
+        # Another program's main module is another one.
+        return None
     try:
         return functools.reduce(getattr, qualname.split("."), sys.modules.get(module))
     except AttributeError:

@@ -551,8 +551,9 @@ def _within(data_type: str, bounds: AllowedRange, value: Any) -> bool:
     )
 
 
-_NUMBERS = ("integer", "nonNegativeInteger", "positiveInteger", "float", "double", "scale", "angle")
-_MOMENTS = ("date", "time", "dateTime")
+#: Types whose ranges are spaced by a number of the same type, and by a duration.
+NUMBERS = ("integer", "nonNegativeInteger", "positiveInteger", "float", "double", "scale", "angle")
+MOMENTS = ("date", "time", "dateTime")
 
 
 def _on_step(data_type: str, bounds: AllowedRange, value: Any) -> bool:
@@ -560,9 +561,9 @@ def _on_step(data_type: str, bounds: AllowedRange, value: Any) -> bool:
     if bounds.spacing is None:
         return True
     origin = bounds.minimum if bounds.minimum is not None else bounds.maximum
-    if data_type in _NUMBERS:
+    if data_type in NUMBERS:
         return _number_on_step(data_type, origin or "0", bounds.spacing, value)
-    if data_type in _MOMENTS and origin is not None:
+    if data_type in MOMENTS and origin is not None:
         return _moment_on_step(data_type, origin, parse("duration", bounds.spacing), value)
     return True
 

@@ -114,7 +114,7 @@ def _dump_object(runnable: Any) -> tuple[bytes, str, Optional[str]]:
     """An object without an address: its class by reference where that takes no code, else all of it by value."""
     content: bytes = dill.dumps(runnable, protocol=PROTOCOL, byref=True, recurse=True)
     module = _source_module(content)
-    if _CODE_MAKERS.isdisjoint(name for _, name in _globals(content)):
+    if not any(name in _CODE_MAKERS or module_of == "__main__" for module_of, name in _globals(content)):
         module = module or type(runnable).__module__
         return content, _kind_of(module), module
     content = dill.dumps(runnable, protocol=PROTOCOL, byref=False, recurse=True)
