@@ -86,7 +86,7 @@ def save_secrets(request: ExecuteRequest, folder: JobFolder) -> None:
 def blank_secrets(folder: JobFolder) -> None:
     """Empty the secrets: they were used, but the stored request, which refers to them, may yet be read once more."""
     if folder.secrets.exists():
-        blank = [{"headers": [], "body": None} for _ in json.loads(folder.secrets.read_bytes())]
+        blank: list[dict[str, Any]] = [{"headers": [], "body": None} for _ in json.loads(folder.secrets.read_bytes())]
         write_atomic(folder.secrets, json.dumps(blank), mode=0o600)
 
 

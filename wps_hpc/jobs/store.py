@@ -445,7 +445,8 @@ class Store:
 
     def oldest_active(self) -> float | None:
         """When the oldest job that has not ended was created."""
-        return self.database.read(lambda connection: connection.execute(_OLDEST_ACTIVE).scalar_one())
+        created: float | None = self.database.read(lambda c: c.execute(_OLDEST_ACTIVE).scalar_one())
+        return created
 
     def restart_staging(self, epoch: int) -> list[Job]:
         """Send jobs that a former worker was staging back to ``accepted``; a new worker's first act."""
