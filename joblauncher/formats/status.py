@@ -158,7 +158,11 @@ _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*\Z")
 #: ows:MimeType (owsCommon.xsd).
 _MIME_TYPE = re.compile(r"(application|audio|image|text|video|message|multipart|model)/[^\r\n]+\Z")
 #: References that xs:anyURI certainly takes, with or without a scheme; it takes more, but readers differ on which.
-_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?[A-Za-z0-9_./?&=+@,;~-][A-Za-z0-9_./?&=+@,;~:-]*(#[A-Za-z0-9_.-]*)?\Z")
+_URI = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]*:(?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?![^/?#])|(?!//))[A-Za-z0-9_./?&=+@,;~:-]*"
+    r"|(?!//)[A-Za-z0-9_./?&=+@,;~-]+)"
+    r"(?:#[A-Za-z0-9_.-]*)?\Z"
+)
 #: What XML 1.0 §2.2 does not allow in a document.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ESCAPES = str.maketrans(
@@ -186,10 +190,13 @@ def read_status(path: Path) -> StatusRecord:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise RecordError(f"status.xml: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise RecordError("status.xml: not a regular file")
-        return parse_status(stream.read(SIZE_LIMIT + 1))
+        with open(descriptor, "rb", closefd=False) as stream:
+            return parse_status(stream.read(SIZE_LIMIT + 1))
+    finally:
+        os.close(descriptor)
 
 
 def parse_status(content: bytes) -> StatusRecord:
