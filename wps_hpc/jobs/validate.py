@@ -246,11 +246,22 @@ def _format(
     what: str, locator: str, data: ComplexData, mime_type: str | None, encoding: str | None, schema: str | None
 ) -> Format:
     found = formats.matching(data.formats, mime_type, encoding, schema)
-    if found is None:
+    if found is None or not (found in data.formats or _is_encoding(found.encoding)):
         asked = _quoted(" ".join(part for part in (mime_type, encoding, schema) if part))
         known = "; ".join(" ".join(p for p in (f.mime_type, f.encoding, f.schema) if p) for f in data.formats)
         raise InvalidParameterValue(f"{what} has no format {asked}; it has {known}.", locator)
     return found
+
+
+def _is_encoding(name: str | None) -> bool:
+    """Whether a granted encoding is one at all: base64, or a character set that can be read."""
+    if name is None or name.lower() == "base64":
+        return True
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 def _check_size(identifier: str, size: int, data: ComplexData, limits: Limits) -> None:
