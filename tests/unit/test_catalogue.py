@@ -208,21 +208,17 @@ def test_a_file_that_is_being_written_waits(folder: Path, monkeypatch: pytest.Mo
     path.write_text(source("slope"))
     catalogue = Catalogue([], [folder])
     catalogue.reload()
-    real, writing = os.fstat, iter((True, False, True, False))
+    real, looks = os.fstat, iter(("before", "after"))
     path.write_text(source("slope", "2.0.0"))
 
     def growing(descriptor: int) -> os.stat_result:
         """Between the two looks of one reading, somebody writes on."""
-        found = real(descriptor)
-        if not next(writing):
+        if next(looks) == "after":
             path.write_text(source("slope", "3.0.0") + "\n")
-            return path.stat()
-        return found
+        return real(descriptor)
 
-    (folder / "new.py").write_text(source("new"))
     with monkeypatch.context() as patch:
         patch.setattr(room.os, "fstat", growing)
-        (folder / "new.py").unlink()
         assert not catalogue.reload()
     assert offered(catalogue) == {"slope": "1.0.0"}
     assert catalogue.reload()

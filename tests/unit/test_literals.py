@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wps_hpc.processes import literals
@@ -51,6 +51,7 @@ def test_every_type_of_a_description_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("data_type", LITERAL_TYPES)
 def test_what_is_formatted_is_parsed_to_the_same(data_type: str) -> None:
+    @settings(deadline=None)
     @given(VALUES[data_type])
     def check(value: object) -> None:
         text = literals.format(data_type, value)
@@ -60,6 +61,7 @@ def test_what_is_formatted_is_parsed_to_the_same(data_type: str) -> None:
     check()
 
 
+@settings(deadline=None)
 @given(DURATIONS)
 def test_a_duration_keeps_its_parts_as_written(duration: Duration) -> None:
     again = literals.parse("duration", str(duration))
@@ -67,11 +69,13 @@ def test_a_duration_keeps_its_parts_as_written(duration: Duration) -> None:
     assert dataclasses.astuple(again) == dataclasses.astuple(parts)
 
 
+@settings(deadline=None)
 @given(st.timedeltas())
 def test_a_timedelta_survives_as_a_duration(delta: timedelta) -> None:
     assert literals.parse("duration", literals.format("duration", delta)).timedelta() == delta
 
 
+@settings(deadline=None)
 @given(st.dates(), ZONES.filter(bool))
 def test_a_date_keeps_its_zone(day: date, zone: timezone) -> None:
     zoned = ZonedDate(day.year, day.month, day.day, zone)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dill
 
-from joblauncher.build import NODE_HALF
+from joblauncher.build import NODE_HALF, build_pyz
 
 ROOT = Path(__file__).parents[2]
 #: Modules in rooms of the node half that are the server's own.
@@ -73,6 +73,25 @@ def test_the_node_half_runs_on_python_39_with_dill_alone(tmp_path: Path, python3
     (tmp_path / "dill").symlink_to(Path(dill.__file__).parent)
     found = imported_by(python39, tmp_path, ROOT)
     assert node_half() <= found
+
+
+def test_the_launchers_archive_finds_what_a_node_has_installed_beside(tmp_path: Path, python39: Path) -> None:
+    build_pyz(tmp_path / "joblauncher.pyz")
+    installed = tmp_path / "site" / "wps_hpc"
+    (installed / "examples").mkdir(parents=True)
+    (installed / "__init__.py").write_text("raise ImportError('the archive comes first')")
+    (installed / "examples" / "__init__.py").write_text("")
+    (installed / "examples" / "hello.py").write_bytes((ROOT / "examples" / "hello.py").read_bytes())
+    program = "import wps_hpc.examples.hello as it; print(it.hello.description.identifier, it.process.__module__)"
+    done = subprocess.run(
+        [python39, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path / 'joblauncher.pyz'}:{installed.parent}"},
+    )
+    assert done.stdout.split() == ["hello", "wps_hpc.processes.functions"], done.stderr
 
 
 def test_the_linter_knows_the_node_half() -> None:
