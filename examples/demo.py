@@ -1,4 +1,4 @@
-"""`make demo`: a server on this machine, two real Executes on real data, and the addresses to look at.
+"""`make demo`: a server on this machine, real Executes on real data, and the addresses to look at.
 
 ``python -m wps_hpc.examples.demo`` writes a configuration into ``wps-hpc-demo/``, starts the server from it as anybody
 would, and talks to it as any WPS 1.0.0 client would: XML over HTTP, nothing else.
@@ -33,7 +33,7 @@ from wps_hpc.client import ClientError, ExecuteStatus, GivenInput, ServiceFailur
 
 #: What the demonstration offers. ``misbehave`` is for operators and stays out.
 MODULES = ("hello", "echo", "sleep", "buffer", "zonal_statistics", "contours", "time_mean")
-#: What the two Executes import on the node, by module name.
+#: What the Executes import on the node, by module name.
 NEEDED = ("numpy", "rasterio", "shapely", "pyproj")
 #: The command ``wps-hpc``, also where its script is not on the PATH.
 COMMAND_LINE = (sys.executable, "-c", "from wps_hpc.cli import main; main()")
@@ -56,10 +56,14 @@ class DemoError(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """One Execute: a process and its inputs. Its one complex output is asked for by reference."""
+    """One Execute: a process and its inputs. A complex output is asked for by reference."""
 
     process: str
     inputs: tuple[GivenInput, ...]
+
+
+#: The real ones are over in an instant; this one takes long enough to see its progress.
+LONG = Call("sleep", (GivenInput("seconds", text="3"), GivenInput("steps", text="12")))
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,7 @@ def wait_until_healthy(http: httpx.Client, base: str, server: subprocess.Popen[b
     raise DemoError(f"the server was not healthy within {TIME_TO_START:.0f} s; it last said: {said}")
 
 
-def execute_call(client: WpsClient, call: Call, console: Console) -> Finished:
+def execute_call(client: WpsClient, call: Call, console: Console) -> ExecuteStatus:
     """Send one asynchronous Execute and follow its status document to the end, with a progress bar."""
     request = execute_document(client.describe(call.process), call.inputs, asynchronous=True)
     with progress() as report:
@@ -209,7 +213,7 @@ def execute_call(client: WpsClient, call: Call, console: Console) -> Finished:
     if status.failure is not None:
         raise DemoError(f"{call.process} failed: {status.failure}; see {status.location}")
     console.print(f"[green]✓[/] {call.process}", highlight=False)
-    return finished(call, status)
+    return status
 
 
 def finished(call: Call, status: ExecuteStatus) -> Finished:
@@ -221,7 +225,7 @@ def finished(call: Call, status: ExecuteStatus) -> Finished:
 
 
 def calls(data: Path) -> tuple[Call, Call]:
-    """The two Executes: zonal statistics over an elevation model, and buffers around the borders in the Alps.
+    """Two Executes on real data: zonal statistics over an elevation model, and buffers around the borders in the Alps.
 
     All inputs are sent within the request: GeoJSON as text, the GeoTIFF in base64.
     """
@@ -269,13 +273,14 @@ def cell(value: float | None, digits: int) -> str:
 
 
 def demonstrate(http: httpx.Client, base: str, console: Console) -> None:
-    """Run both Executes and show what came out and where to look."""
+    """Run the Executes and show what came out and where to look."""
     service = base + ENDPOINT
     client = WpsClient(service, http)
     with as_file(files("wps_hpc.examples") / "data") as data:
         statistics, borders = calls(data)
-    first = execute_call(client, statistics, console)
-    second = execute_call(client, borders, console)
+    execute_call(client, LONG, console)
+    first = finished(statistics, execute_call(client, statistics, console))
+    second = finished(borders, execute_call(client, borders, console))
     console.print(statistics_table(fetch_features(http, first.output)))
     areas = fetch_features(http, second.output)
     console.print(f"{len(areas)} borders in the Alps have an area of 10 km on either side now.\n")
@@ -309,9 +314,9 @@ the server's log is {place.log}
 
 def stay(server: subprocess.Popen[bytes], place: Place, console: Console) -> None:
     """Keep the server until Ctrl-C; raises DemoError when it ends by itself."""
-    console.print(escape(how_to_go_on(place)), highlight=False, soft_wrap=True)
-    console.print("The server keeps running; Ctrl-C stops it.")
     try:
+        console.print(escape(how_to_go_on(place)), highlight=False, soft_wrap=True)
+        console.print("The server keeps running; Ctrl-C stops it.")
         server.wait()
     except KeyboardInterrupt:
         console.print("stopping the server")

@@ -1,5 +1,6 @@
 """The demonstration as a newcomer starts it: a real server, real Executes, and what it says when it cannot."""
 
+import os
 import re
 import signal
 import socket
@@ -19,12 +20,12 @@ from wps_hpc.examples import demo
 PATIENCE = 240.0
 
 
-def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
-    """The demonstration in a folder, with no terminal."""
+def start(folder: Path, *options: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
+    """The demonstration in a folder, with no terminal unless given one."""
     return subprocess.Popen(
         [sys.executable, "-m", "wps_hpc.examples.demo", *options],
         cwd=folder,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -65,6 +66,27 @@ def test_ended_by_a_signal_leaves_no_server(tmp_path: Path) -> None:
         process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert not listens(port)
+
+
+def test_with_a_terminal_it_stays_until_ctrl_c(tmp_path: Path) -> None:
+    terminal, stdin = os.openpty()
+    process = start(tmp_path, "--port", "0", stdin=stdin)
+    said = ""
+    try:
+        assert process.stdout is not None
+        while "Ctrl-C stops it" not in said and (line := process.stdout.readline()):
+            said += line
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(terminal)
+        os.close(stdin)
+    assert (process.returncode, errors.count("failed")) == (0, 0), (said, rest, errors)
+    assert "run hello name=you" in said
+    (port,) = set(re.findall(r"http://127\.0\.0\.1:(\d+)/", said))
+    assert not listens(int(port))
 
 
 def wait_for_server(configuration: Path, process: "subprocess.Popen[str]") -> int:
