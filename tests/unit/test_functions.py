@@ -7,10 +7,11 @@ import json
 import logging
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Optional, TypedDict, Union
+from typing import Annotated, Any, List, Literal, NamedTuple, Optional, Tuple, TypedDict  # noqa: UP035
 
 import pytest
 
@@ -242,16 +243,19 @@ def test_literal_types(annotation: Any, data_type: str) -> None:
     [
         (int, ..., (1, 1)),
         (int, 5, (0, 1)),
-        (Optional[int], ..., (0, 1)),
-        (Optional[int], None, (0, 1)),
+        (int | None, ..., (0, 1)),
+        (int | None, None, (0, 1)),
         (list[int], ..., (1, None)),
         (list[int], (), (0, None)),
         (tuple[int, ...], ..., (1, None)),
-        (Optional[list[int]], ..., (0, None)),
+        (list[int] | None, ..., (0, None)),
         (list[Annotated[int, inputs.literal(max_occurs=3)]], ..., (1, 3)),
         (Annotated[list[int], inputs.literal(min_occurs=2, max_occurs="unbounded")], ..., (2, None)),
         (Annotated[Path | None, inputs.complex(formats.JSON)], ..., (0, 1)),
-        (Optional[Annotated[Path, inputs.complex(formats.JSON)]], ..., (0, 1)),
+        (Optional[Annotated[Path, inputs.complex(formats.JSON)]], ..., (0, 1)),  # noqa: UP045
+        (Optional[List[int]], ..., (0, None)),  # noqa: UP006, UP045
+        (Tuple[int, ...], ..., (1, None)),  # noqa: UP006
+        (Sequence[int], ..., (1, None)),
         (Annotated[list[Path], inputs.complex(formats.JSON)], ..., (1, None)),
         (Annotated[list, inputs.complex(formats.JSON)], ..., (1, 1)),
         (BoundingBox, ..., (1, 1)),
@@ -331,7 +335,7 @@ def test_nested_outputs() -> None:
         (Path, ..., "formats"),
         (dict, ..., "formats"),
         (complex, ..., "complex is not a type"),
-        (Union[int, str], ..., "not a type"),
+        (int | str, ..., "not a type"),
         (list, ..., "formats"),
         (list[list[int]], ..., "formats"),
         (Literal["a", 1], ..., "one type"),
@@ -489,8 +493,8 @@ def test_a_quantity_has_its_unit(run: Run) -> None:
 
 def test_lists_and_absent_inputs(run: Run) -> None:
     assert arrives(run, list[int], text("1"), text("2")) == [1, 2]
-    assert arrives(run, Optional[list[int]]) == []
-    assert arrives(run, Optional[int]) is None
+    assert arrives(run, list[int] | None) == []
+    assert arrives(run, int | None) is None
     assert arrives(run, int, default=7) == 7
 
 
