@@ -144,13 +144,20 @@ def make_job(path: Path, recipe: Recipe) -> MadeJob:
 
 def _process_files(recipe: Recipe) -> dict[str, bytes]:
     source = _SOURCE.replace("{body}", textwrap.indent(textwrap.dedent(recipe.body), " " * 8)).encode()
-    module = payload.make_module(MODULE, source)
     if recipe.by_value:
-        module.Process.__module__ = "__main__"
-        return {"payload.dill": dill.dumps(module.process, byref=False, recurse=True)}
+        return {"payload.dill": _pickled_code(source)}
+    module = payload.make_module(MODULE, source)
     content, loads, name = payload.dump(module.process, MODULE)
     assert (loads, name) == ("source", MODULE)
     return {"payload.dill": content, f"source/{MODULE}.py": source}
+
+
+def _pickled_code(source: bytes) -> bytes:
+    made: dict[str, Any] = {"__name__": "__main__"}
+    exec(source, made)
+    content, loads, _ = payload.dump(made["process"])
+    assert loads == "value"
+    return content
 
 
 def _write(folder: Path, name: str, content: bytes) -> ListedFile:
