@@ -10,15 +10,14 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
 
-from joblauncher.formats.folder import JobFolder, job_path
+from joblauncher.formats.folder import AttemptFolder, JobFolder, job_path
 from joblauncher.formats.values import FileValue, Value
 from wps_hpc.config import Settings
 from wps_hpc.errors import NoApplicableCode, NotFound
-from wps_hpc.jobs import shape
 from wps_hpc.jobs.beneath import Missing, Untrusted, open_beneath
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest
@@ -32,15 +31,11 @@ KEPT_RECORDS = 256
 KEPT_BYTES = 64_000
 
 Outputs = Mapping[str, tuple[Value, ...]]
-Stream = Literal["stdout", "stderr"]
-
-
-@dataclass(frozen=True)
-class OutputFile:
-    """A file among a job's outputs: the output that it belongs to, and its description."""
-
-    identifier: str
-    value: FileValue
+#: The streams of a job, and where they are kept.
+STREAMS: Mapping[str, Callable[[AttemptFolder], Path]] = {
+    "stdout": lambda attempt: attempt.stdout,
+    "stderr": lambda attempt: attempt.stderr,
+}
 
 
 class Results:
@@ -95,17 +90,6 @@ class Results:
         except Untrusted as error:
             raise _unusable(job, error) from error
 
-    def locate(self, job: Job, name: str) -> OutputFile:
-        """The output file that ``/outputs/<job>/<name>`` means: ``name`` is its path beneath the job's outputs folder.
-
-        Only files that the job's record lists can be had; raises NotFound for any other name.
-        """
-        wanted = f"{self.folder(job).attempt(job.attempt).outputs.name}/{name}"
-        for identifier, value in shape.files(self.outputs(job)):
-            if value.path == wanted:
-                return OutputFile(identifier, value)
-        raise NotFound(f"The job {job.id} has no output file of that name.")
-
     def lineage(self, job: Job) -> bytes | None:
         """The client's own DataInputs and OutputDefinitions, when it asked to have them echoed."""
         try:
@@ -113,11 +97,10 @@ class Results:
         except FileNotFoundError:
             return None
 
-    def log(self, job: Job, stream: Stream, max_bytes: int) -> bytes:
-        """The last ``max_bytes`` of what the job's current attempt printed; nothing when it has printed nothing yet."""
+    def log(self, job: Job, stream: str, max_bytes: int) -> bytes:
+        """The last ``max_bytes`` of what the job's current attempt printed to one of STREAMS, if anything yet."""
         folder = self.folder(job)
-        attempt = folder.attempt(job.attempt)
-        path = getattr(attempt, stream).relative_to(folder.path).as_posix()
+        path = STREAMS[stream](folder.attempt(job.attempt)).relative_to(folder.path).as_posix()
         try:
             descriptor = open_beneath(folder.path, path)
         except Missing:

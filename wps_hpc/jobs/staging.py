@@ -28,7 +28,7 @@ from wps_hpc.errors import NotEnoughStorage, ServiceError
 from wps_hpc.jobs import addresses
 from wps_hpc.jobs.fetch import FetchCancelled, Terms, fetch, shared_file
 from wps_hpc.jobs.request import ExecuteRequest, Given, NestedGiven, Reference
-from wps_hpc.jobs.requestjson import blank_secrets
+from wps_hpc.jobs.requestjson import blank_secrets, forget_secrets
 from wps_hpc.processes.description import ComplexData, Input, NestedInputs, ProcessDescription
 from wps_hpc.processes.formats import extension_for, matching
 
@@ -165,9 +165,9 @@ class Stager:
             text = "The job was cancelled while its inputs were fetched."
             raise StagingFailed(Failure("cancelled", text)) from error
         except ServiceError as error:
-            blank_secrets(folder)
+            _use_up_secrets(job_id, folder)
             raise StagingFailed(_failure(error)) from error
-        blank_secrets(folder)
+        _use_up_secrets(job_id, folder)
         reach(Failpoint.STAGE_FETCHED)
         return replace(request, inputs=_filled(request.inputs, iter(files)))
 
@@ -224,6 +224,15 @@ def _download(job_id: str, folder: JobFolder, slot: _Slot, terms: Terms) -> File
     except OSError as error:
         raise NotEnoughStorage("The server cannot store the input.", slot.identifier) from error
     return value
+
+
+def _use_up_secrets(job_id: str, folder: JobFolder) -> None:
+    """Blank the secrets, or at least remove them: on a full disk, say. A crash from here on then fails the job."""
+    try:
+        blank_secrets(folder)
+    except (OSError, ValueError):
+        log.exception("job %s: its secrets could not be blanked", job_id)
+        forget_secrets(folder)
 
 
 def _failure(error: ServiceError) -> Failure:
@@ -284,7 +293,7 @@ def _recorded(folder: JobFolder, slot: _Slot) -> FileValue | None:
     """What an earlier stage fetched for this slot, if the document still is as it was recorded."""
     try:
         value = value_from_json(json.loads(_record_path(folder, slot).read_bytes()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         # Never fetched, or a crash came before the record.
         return None
     path = folder.path / value.path if isinstance(value, FileValue) else folder.path
