@@ -155,8 +155,7 @@ def _process_files(recipe: Recipe) -> dict[str, bytes]:
 def _pickled_code(source: bytes) -> bytes:
     made: dict[str, Any] = {"__name__": "__main__"}
     exec(source, made)
-    content, loads, _ = payload.dump(made["process"])
-    assert loads == "value"
+    content: bytes = dill.dumps(made["process"], byref=False, recurse=True)
     return content
 
 
