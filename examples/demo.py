@@ -36,7 +36,7 @@ MODULES = ("hello", "echo", "sleep", "buffer", "zonal_statistics", "contours", "
 #: What the Executes import on the node, by module name.
 NEEDED = ("numpy", "rasterio", "shapely", "pyproj")
 #: The command ``wps-hpc``, also where its script is not on the PATH.
-COMMAND_LINE = (sys.executable, "-c", "from wps_hpc.cli import main; main()")
+COMMAND_LINE = (sys.executable, "-m", "wps_hpc.cli")
 #: The port that is tried first; another one is taken when it is in use.
 FIRST_PORT = 8095
 #: Seconds for the server to be healthy, and for it to stop.

@@ -46,6 +46,7 @@ def test_once_on_a_taken_port(tmp_path: Path) -> None:
     assert re.search(r"A1\s*│\s*12,960\s*│\s*360\s*│\s*906\s*│\s*560\.8\s*│\s*106\.6", said), said
     assert re.search(r"outside\s*│\s*0\s*│\s*–\s*│\s*–\s*│\s*–\s*│\s*–", said)
     assert "10 borders in the Alps" in said
+    assert re.search(r"started: step \d+ of 12", errors), errors
     addresses = re.findall(r"http://127\.0\.0\.1:(\d+)/\S+", said)
     assert len(addresses) == 5
     ports = {int(port) for port in addresses}
