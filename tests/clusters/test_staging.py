@@ -32,7 +32,7 @@ from wps_hpc.processes.description import (
 )
 
 GEOJSON = Format("application/geo+json", extension=".geojson")
-XML = Format("application/xml", extension=".xml")
+XML = Format("application/xml", schema="gml.xsd", extension=".xml")
 PROCESS = ProcessDescription(
     "buffer",
     inputs=(
@@ -84,10 +84,13 @@ def failed(stage: Callable[[], object]) -> StagingFailed:
 def test_references_become_files_and_all_else_stays(site: Website, folder: JobFolder, stager: Stager) -> None:
     inline = FileValue("inputs/layer-2.xml", "application/xml", size=3)
     number = LiteralValue("5", "integer")
-    request = asking(layer=(Reference(site.url("/a")), inline, Reference(site.url("/a"), schema="s")), distance=number)
+    request = asking(
+        layer=(Reference(site.url("/a")), inline, Reference(site.url("/a"), "application/xml", schema="s")),
+        distance=number,
+    )
     staged = stager.stage("job", folder, request)
     first, second, third = staged.inputs["layer"]
-    assert first == FileValue("inputs/layer-1.xml", "application/xml", size=len(BODY))
+    assert first == FileValue("inputs/layer-1.xml", "application/xml", schema="gml.xsd", size=len(BODY))
     assert second is inline and staged.inputs["distance"] == (number,)
     assert third == FileValue("inputs/layer-3.xml", "application/xml", schema="s", size=len(BODY))
     assert [path.name for path in sorted(folder.inputs.iterdir())] == ["layer-1.xml", "layer-3.xml"]
@@ -349,4 +352,4 @@ def test_never_more_fetches_at_a_time_than_configured(site: Website, folder: Job
 def test_records_say_nothing_secret(site: Website, folder: JobFolder, stager: Stager) -> None:
     stager.stage("job", folder, asking(layer=Reference(site.url("/a?token=opensesame"))))
     record = json.loads((folder.staging / "layer-1.json").read_text())
-    assert set(record) <= {"kind", "path", "mime_type", "size", "shared"}
+    assert set(record) == {"kind", "path", "mime_type", "schema", "size", "shared"}

@@ -29,7 +29,7 @@ from wps_hpc.jobs import addresses
 from wps_hpc.jobs.fetch import FetchCancelled, Terms, fetch, shared_file
 from wps_hpc.jobs.request import ExecuteRequest, Given, NestedGiven, Reference
 from wps_hpc.jobs.requestjson import blank_secrets, forget_secrets
-from wps_hpc.processes.description import ComplexData, Input, NestedInputs, ProcessDescription
+from wps_hpc.processes.description import ComplexData, Format, Input, NestedInputs, ProcessDescription
 from wps_hpc.processes.formats import extension_for, matching
 
 log = logging.getLogger(__name__)
@@ -305,17 +305,19 @@ def _is_whole(path: Path, value: FileValue) -> bool:
 
 
 def _file_value(slot: _Slot, path: str, size: int, replied: str | None, *, shared: bool = False) -> FileValue:
-    """The input as a file. Its type is the client's; else the reply's, if the process takes it; else the default."""
+    """The input as a file, in the format that the client gave, or else in one that reply and process agree on."""
     given = slot.reference
-    mime_type = given.mime_type or _accepted_type(slot.data, replied)
-    return FileValue(path, mime_type, given.encoding, given.schema, size, shared)
+    if given.mime_type is not None:
+        return FileValue(path, given.mime_type, given.encoding, given.schema, size, shared)
+    found = _agreed_format(slot, replied)
+    return FileValue(path, found.mime_type, given.encoding, given.schema or found.schema, size, shared)
 
 
-def _accepted_type(data: ComplexData | None, replied: str | None) -> str:
-    if data is None:
-        return replied or _UNKNOWN_TYPE
-    found = matching(data.formats, replied) or data.formats[0]
-    return found.mime_type
+def _agreed_format(slot: _Slot, replied: str | None) -> Format:
+    """The reply's type, if the process takes it, else the default: servers call GeoJSON text/plain."""
+    if slot.data is None:
+        return Format(replied or _UNKNOWN_TYPE)
+    return matching(slot.data.formats, replied, None, slot.reference.schema) or slot.data.formats[0]
 
 
 def _extension(slot: _Slot, mime_type: str) -> str:
