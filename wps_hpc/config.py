@@ -129,8 +129,9 @@ class Limits(Section):
     )
     request_bytes: int = Field(64_000_000, gt=0, description="Largest request body.")
     input_bytes: int = Field(256_000_000, gt=0, description="Largest single complex input.")
+    # As Base64 this stays below the ten million characters that clients built on libxml2 read in one piece.
     embed_bytes: int = Field(
-        16_000_000, gt=0, description="Outputs larger than this come as references, never within a document."
+        7_000_000, gt=0, description="Outputs larger than this come as references, never within a document."
     )
     log_bytes: int = Field(10_000_000, gt=0, description="What is kept of a job's standard output and error, each.")
     walltime_seconds: int = Field(3600, gt=0, description="Walltime of a process that states none.")

@@ -36,9 +36,9 @@ class RevisionCache:
     """Rendered documents of one catalogue revision. A new revision empties it; keys must come from a bounded set."""
 
     def __init__(self) -> None:
-        self._held: tuple[str, dict[Hashable, bytes]] = ("", {})
+        self._held: tuple[int | None, dict[Hashable, bytes]] = (None, {})
 
-    def get(self, revision: str, key: Hashable, render: Callable[[], bytes]) -> bytes:
+    def get(self, revision: int, key: Hashable, render: Callable[[], bytes]) -> bytes:
         """The document under ``key``, rendered at most once a revision (or a few times, by threads at once)."""
         held_revision, documents = self._held
         if held_revision != revision:

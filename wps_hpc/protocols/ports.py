@@ -24,8 +24,8 @@ class Catalogue(Protocol):
     """The processes on offer."""
 
     @property
-    def revision(self) -> str:
-        """Changes, and grows, whenever the offer changes (``updateSequence``)."""
+    def revision(self) -> int:
+        """A number that grows whenever the offer changes (``updateSequence``)."""
 
     def get(self, identifier: str) -> Entry | None:
         """The process of that identifier, or None."""

@@ -64,7 +64,7 @@ _TIME_LIMIT = "the time limit of synchronous calls"
 class _Offer:
     """The processes that WPS 1.0.0 can offer, of one catalogue revision."""
 
-    revision: str
+    revision: int | None
     processes: dict[str, ProcessDescription]
 
 
@@ -78,7 +78,7 @@ class Wps1:
         self._languages = settings.server.languages
         self._site = Site(f"{base}/wps", settings.metadata, settings.server.languages)
         self._addresses = Addresses(base, self._site.service_instance)
-        self._offer = _Offer("", {})
+        self._offer = _Offer(None, {})
         self._documents = RevisionCache()
         self._polled = RecentDocuments()
 
@@ -122,7 +122,7 @@ class Wps1:
 
     def _processes(self) -> dict[str, ProcessDescription]:
         revision = self._backend.catalogue.revision
-        if self._offer.revision != revision or not self._offer.processes:
+        if self._offer.revision != revision:
             described = (offered(entry.description) for entry in self._backend.catalogue.entries())
             processes = {process.identifier: process for process in described if process is not None}
             self._offer = _Offer(revision, processes)
@@ -142,14 +142,14 @@ class Wps1:
         language = preferred_language(operation.languages, self._languages)
         revision = self._backend.catalogue.revision
         if operation.update_sequence is not None:
-            if operation.update_sequence == revision:
-                return unchanged_capabilities(language, revision)
+            if operation.update_sequence == str(revision):
+                return unchanged_capabilities(language, str(revision))
             _check_not_newer(operation.update_sequence, revision)
         render = partial(self._render_capabilities, sections, language, revision)
         return self._documents.get(revision, ("capabilities", sections, language), render)
 
-    def _render_capabilities(self, sections: frozenset[str], language: str, revision: str) -> bytes:
-        return capabilities(self._site, self._processes().values(), sections, language, revision)
+    def _render_capabilities(self, sections: frozenset[str], language: str, revision: int) -> bytes:
+        return capabilities(self._site, self._processes().values(), sections, language, str(revision))
 
     def _descriptions(self, operation: DescribeProcess) -> bytes:
         language = required_language(operation.language, self._languages)
@@ -218,17 +218,14 @@ def _no_such_document() -> NotFound:
     return NotFound("There is no such status document: the job is unknown, was not stored, or has expired.")
 
 
-def _check_not_newer(theirs: str, ours: str) -> None:
-    """Raise InvalidUpdateSequence for a sequence beyond ours (06-121r3 table 25): by number, else by text."""
-    newer = int(theirs) > int(ours) if _counts(theirs) and _counts(ours) else theirs > ours
-    if newer:
+def _check_not_newer(theirs: str, ours: int) -> None:
+    """Raise InvalidUpdateSequence for a sequence beyond ours (06-121r3 table 25), or not of this service."""
+    counts = theirs.isascii() and theirs.isdigit() and len(theirs) < 100
+    if not counts or int(theirs) > ours:
         raise InvalidUpdateSequence(
-            f"The updateSequence {theirs[:80]!r} is newer than the service's, {ours!r}.", "updateSequence"
+            f"The updateSequence {theirs[:80]!r} is newer than the service's, {ours}, or not of this service.",
+            "updateSequence",
         )
-
-
-def _counts(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 100
 
 
 def _http_status(job: Job, request: ExecuteRequest) -> int:

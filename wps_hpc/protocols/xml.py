@@ -106,7 +106,7 @@ class Document:
 
     def fragment(self, node: Node) -> bytes:
         """The bytes of an element as received, as a document of its own."""
-        return _standalone(self.body[node.start : node.end], node.scope, node.own)
+        return _standalone(self.body, node.start, node.end, node.scope, node.own)
 
 
 def read_document(body: bytes, opaque: frozenset[str], charset: str | None = None) -> Document:
@@ -321,7 +321,7 @@ class _OpaqueContent:
             return Content(problem="holds more than one XML element")
         if self._had_cdata or filled:
             return Content(problem="mixes XML elements with text")
-        return Content(document=_standalone(body[self._starts[0] : end].rstrip(), scope, self._own))
+        return Content(document=_standalone(body, self._starts[0], end, scope, self._own))
 
     def _plain_text(self, outside: str, filled: bool) -> Content:
         # Space around a CDATA section is layout; without one every character counts.
@@ -333,12 +333,16 @@ class _OpaqueContent:
 _NAME = re.compile(rb"<[^\s/>]+")
 
 
-def _standalone(element: bytes, scope: Mapping[str | None, str], own: frozenset[str | None]) -> bytes:
-    """An element cut out of its document, with the declarations that it had from outside."""
-    name = _NAME.match(element)
+def _standalone(
+    body: bytes, start: int, end: int, scope: Mapping[str | None, str], own: frozenset[str | None]
+) -> bytes:
+    """An element cut out of its document, with the declarations that it had from outside. Copies it once."""
+    name = _NAME.match(body, start)
     assert name is not None, "an element begins with its name"
+    while body[end - 1] in b" \t\r\n":
+        end -= 1
     needed = [(prefix, uri) for prefix, uri in scope.items() if prefix not in own and (prefix or uri)]
-    return element[: name.end()] + _declarations(needed) + element[name.end() :]
+    return b"".join([name[0], _declarations(needed), memoryview(body)[name.end() : end]])
 
 
 def _declarations(needed: list[tuple[str | None, str]]) -> bytes:
