@@ -100,7 +100,8 @@ def test_cancel_lets_the_process_clean_up(started: Started, name: str) -> None:
 
 def test_cancel_reaches_command_line_programs(started: Started) -> None:
     child = "trap 'echo stopping > stopped; exit 0' TERM; echo $$ > pid; while :; do sleep 0.05; done"
-    body = f"subprocess.run(['sh', '-c', {child!r}], start_new_session=job.workdir is None)"
+    # Unlike subprocess.run, which kills its program on any exception, this waits for it.
+    body = f"with subprocess.Popen(['sh', '-c', {child!r}]) as child: child.wait()"
     job, process = started(Recipe(body, limits=PATIENT))
     process.terminate()
     finished(process)
