@@ -577,7 +577,8 @@ store.database.write(half)
 
 def cut_all_others(store: Store) -> None:
     """Close every other connection to this database, as a restart of the server would."""
-    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
     store.database.write(lambda connection: connection.execute(text(cut)).all())
     store.close()
 

@@ -28,6 +28,7 @@ from wps_hpc.errors import (
     ServerBusy,
     ServiceError,
 )
+from wps_hpc.jobs.addresses import check_reference
 from wps_hpc.jobs.admission import check_admission
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Given, InlineContent, Mode, NestedGiven, Reference
@@ -69,6 +70,7 @@ class Intake:
         if entry is None:
             raise InvalidParameterValue(f"There is no process {request.process[:200]!r} here.", "Identifier")
         wanted = validated(entry.description, request, self._settings)
+        self._check_references(wanted)
         with _in_service_words():
             self._turn_away_early(wanted)
             job = self._accepted(entry.description, wanted)
@@ -104,6 +106,13 @@ class Intake:
         if job is None:
             raise _no_job(job_id)
         return job
+
+    def _check_references(self, request: ExecuteRequest) -> None:
+        """Refuse now what would be refused when it is fetched, as far as that can be told without the network."""
+        for identifier, values in request.inputs.items():
+            for value in _flat({identifier: values}):
+                if isinstance(value, Reference):
+                    check_reference(value, self._settings.inputs, identifier)
 
     def _turn_away_early(self, request: ExecuteRequest) -> None:
         """Before megabytes are written for a request that has no chance."""

@@ -75,7 +75,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, busy_seconds: float = 10.0) -> None:
-        """Nothing is connected yet. Raises ValueError for a database that is neither SQLite (in a file) nor PostgreSQL."""
+        """Nothing is connected yet. Raises ValueError for any other database, and for a SQLite one without a file."""
         self.url = make_url(url)
         self.dialect = self.url.get_backend_name()
         self.busy_seconds = busy_seconds

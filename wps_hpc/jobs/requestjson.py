@@ -1,8 +1,8 @@
 """The accepted ExecuteRequest as JSON text, for the job's row; what must not stand there, in files of the job folder.
 
-Headers and bodies that a client supplied for its references are its secrets: ``save_secrets`` puts them into a file that
-only the server's account can read, and ``forget_secrets`` removes it once everything was fetched. Lineage is kept as the
-client sent it, in ``lineage.xml``. Inline content has become files before a request gets here.
+Headers and bodies that a client supplied for its references are its secrets: ``save_secrets`` puts them into a file
+that only the server's account can read, and ``forget_secrets`` removes it once everything was fetched. Lineage is kept
+as the client sent it, in ``lineage.xml``. Inline content has become files before a request gets here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The job database as the rest of the server sees it: jobs and submissions go in and out as frozen dataclasses.
 
-Two kinds of callers. **Clients' side** (web processes, command line): ``add_job``, and requests to cancel, hold, release,
-suspend and resume, which only set flags. **Worker's side**: everything that changes a job's state or a submission,
-fenced by the epoch of the lease, so that a worker that was replaced changes nothing (LeaseLost).
+Two kinds of callers. **Clients' side** (web processes, command line): ``add_job``, and requests to cancel, hold,
+release, suspend and resume, which only set flags. **Worker's side**: everything that changes a job's state or a
+submission, fenced by the epoch of the lease, so that a worker that was replaced changes nothing (LeaseLost).
 
 Every call is one short transaction. All of them raise StoreBusy when the database is locked or away for too long.
 """
@@ -368,8 +368,8 @@ class Store:
         """Record, before the submit command is run, that staged, accepted jobs are being submitted together.
 
         They become ``submitting``, as its tasks in this order; the submission is ``unknown`` until its outcome is
-        recorded. Their submission number is the next that no attempt has had. Raises NotWaiting, with nothing changed, when one
-        of them does not wait any more.
+        recorded. Their submission number is the next that no attempt has had. Raises NotWaiting, with nothing changed,
+        when one of them does not wait any more.
         """
         planned = Submission(0, token, cluster, SubmitState.UNKNOWN, time.time())
         return self.database.write(lambda connection: self._submit(connection, job_ids, planned, epoch))

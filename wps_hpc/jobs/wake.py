@@ -51,7 +51,7 @@ class Listener:
         return self._socket.fileno()
 
     def wait(self, timeout: float) -> set[str] | None:
-        """Wait up to ``timeout`` seconds. The job ids that were rung for (there may be none), or None if it was silent."""
+        """The job ids that were rung for (there may be none), or None if ``timeout`` seconds passed in silence."""
         if not select.select([self._socket], [], [], max(0.0, timeout))[0]:
             return None
         return {job_id for message in self._messages() for job_id in message.split()}
@@ -130,11 +130,17 @@ class Bell:
     def _ring_here(self, kind: str, job_ids: Collection[str]) -> None:
         wanted = {_WORKER} if kind == _WORKER else {f"{_JOB}.{job_id}" for job_id in job_ids}
         message = " ".join(job_ids).encode()
-        with os.scandir(self._folder) as found:
-            names = [entry.name for entry in found if entry.name.endswith(_SUFFIX)]
-        for name in names:
+        for name in self._listening():
             if name.removesuffix(_SUFFIX).rpartition(".")[0] in wanted:
                 self._send(name, message)
+
+    def _listening(self) -> list[str]:
+        try:
+            with os.scandir(self._folder) as found:
+                return [entry.name for entry in found if entry.name.endswith(_SUFFIX)]
+        except OSError as error:
+            log.warning("nobody on this host is woken: %s", error)
+            return []
 
     def _send(self, name: str, message: bytes) -> None:
         try:

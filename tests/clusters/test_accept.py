@@ -1,0 +1,355 @@
+"""From a request to a job: what is on disk, what is in the database, and what a failure leaves behind."""
+
+import errno
+import json
+import os
+import resource
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from joblauncher.failpoints import VARIABLE, Failpoint
+from joblauncher.formats.folder import JobFolder, job_path
+from joblauncher.formats.values import FileValue, LiteralValue
+from wps_hpc.config import Settings
+from wps_hpc.errors import (
+    PARALLEL_LIMIT_TEXT,
+    InvalidParameterValue,
+    NoApplicableCode,
+    NotEnoughStorage,
+    NotFound,
+    ServerBusy,
+)
+from wps_hpc.jobs import accept
+from wps_hpc.jobs.accept import Intake
+from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.lease import Lease
+from wps_hpc.jobs.request import ExecuteRequest, InlineContent, Mode, NestedGiven, Reference
+from wps_hpc.jobs.requestjson import from_json
+from wps_hpc.jobs.store import Store, StoreBusy, StoreFull
+from wps_hpc.jobs.wake import Bell
+from wps_hpc.processes import formats
+from wps_hpc.processes.description import (
+    ComplexData,
+    Input,
+    LiteralData,
+    NestedInputs,
+    Output,
+    ProcessDescription,
+)
+
+DOCUMENT = Input("doc/ument", data=ComplexData((formats.GEOJSON, formats.NETCDF)), min_occurs=0, max_occurs=9)
+NUMBER = Input("number", data=LiteralData("integer", default="7"), min_occurs=0)
+GROUP = Input("group", data=NestedInputs((DOCUMENT,)), min_occurs=0, max_occurs=2)
+PROCESS = ProcessDescription(
+    "echo", version="2.1", inputs=(DOCUMENT, NUMBER, GROUP), outputs=(Output("out", data=LiteralData()),)
+)
+
+
+class Offer:
+    """A catalogue with a few descriptions, which is all that accepting looks at."""
+
+    def __init__(self, *descriptions: ProcessDescription) -> None:
+        self.descriptions = {entry.identifier: entry for entry in descriptions}
+
+    def get(self, identifier: str) -> Any:
+        found = self.descriptions.get(identifier)
+        return None if found is None else type("Entry", (), {"description": found})
+
+
+OFFER = Offer(PROCESS, replace(PROCESS, identifier="big", sync="cluster"))
+
+
+def settings_for(root: Path, **limits: Any) -> Settings:
+    return Settings.model_validate(
+        {"storage": {"root": root}, "limits": limits, "clusters": {"hpc": {}}, "default_cluster": "hpc"}
+    )
+
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Iterator[Bell]:
+    made = Bell(tmp_path / "run")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def intake(store: Store, tmp_path: Path, bell: Bell) -> Intake:
+    return Intake(settings_for(tmp_path), store, OFFER, bell)  # type: ignore[arg-type]
+
+
+def request(process: str = "echo", /, **fields: Any) -> ExecuteRequest:
+    return ExecuteRequest(process, "wps1", **fields)
+
+
+def folders(root: Path) -> list[Path]:
+    return list(root.glob("jobs/*/*"))
+
+
+class TestAccepting:
+    def test_a_synchronous_job(self, intake: Intake, store: Store, tmp_path: Path) -> None:
+        before = time.time()
+        job = intake.execute(request(owner="ann"))
+        assert store.get(job.id) == job
+        assert (job.process, job.process_version, job.protocol, job.mode) == ("echo", "2.1", "wps1", "sync")
+        assert (job.state, job.staged, job.cluster, job.owner) == (JobState.ACCEPTED, True, "local", "ann")
+        assert before <= job.created <= time.time()
+        assert job.deadline == job.created + 15
+        assert from_json(job.request).inputs == {"number": (LiteralValue("7", "integer"),)}
+        assert folders(tmp_path) == [job_path(tmp_path, job.id)]
+
+    def test_where_jobs_run(self, intake: Intake) -> None:
+        assert intake.execute(request("big")).cluster == "hpc"
+        job = intake.execute(request(mode=Mode.ASYNC))
+        assert (job.cluster, job.deadline, job.mode) == ("hpc", None, "async")
+
+    def test_inline_documents_become_files(self, intake: Intake, tmp_path: Path) -> None:
+        binary = InlineContent(bytes(range(256)), "application/x-netcdf")
+        nested = NestedGiven({"doc/ument": (InlineContent(b"[]"),)})
+        job = intake.execute(request(inputs={"doc/ument": (InlineContent(b"{}"), binary), "group": (nested,)}))
+        folder = JobFolder(job_path(tmp_path, job.id))
+        first, second = from_json(job.request).inputs["doc/ument"]
+        assert first == FileValue("inputs/doc%2Fument-1.geojson", "application/geo+json", None, None, 2)
+        assert second == FileValue("inputs/doc%2Fument-2.nc", "application/x-netcdf", "base64", None, 256)
+        group = from_json(job.request).inputs["group"][0]
+        assert group.values["doc/ument"][0].path == "inputs/group-1,doc%2Fument-1.geojson"  # type: ignore[union-attr]
+        assert (folder.path / "inputs/doc%2Fument-2.nc").read_bytes() == binary.content
+        assert (folder.path / "inputs/group-1,doc%2Fument-1.geojson").read_bytes() == b"[]"
+        assert job.staged
+
+    def test_only_the_server_may_look(self, intake: Intake, tmp_path: Path) -> None:
+        mask = os.umask(0)
+        try:
+            job = intake.execute(request(inputs={"doc/ument": (InlineContent(b"{}"),)}, lineage=b"<a/>"))
+        finally:
+            os.umask(mask)
+        folder = job_path(tmp_path, job.id)
+        modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.rglob("*")]}
+        assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
+        assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
+
+    def test_references_wait_for_staging_and_their_secrets_stay_out_of_the_row(
+        self, intake: Intake, store: Store, tmp_path: Path
+    ) -> None:
+        reference = Reference("http://a/", headers=(("Authorization", "s3cret"),))
+        wanted = request(inputs={"doc/ument": (reference,)}, lineage=b"<wps:DataInputs/>")
+        job = intake.execute(wanted)
+        folder = JobFolder(job_path(tmp_path, job.id))
+        assert not job.staged
+        assert [found.id for found in store.to_stage(5)] == [job.id]
+        assert "s3cret" not in job.request
+        stored = from_json(job.request, folder)
+        assert stored.inputs["doc/ument"] == (reference,)
+        assert stored.lineage == b"<wps:DataInputs/>"
+        assert json.loads(folder.secrets.read_text()) == [{"headers": [["Authorization", "s3cret"]], "body": None}]
+
+    def test_a_nested_reference_waits_for_staging_too(self, intake: Intake) -> None:
+        nested = NestedGiven({"doc/ument": (Reference("http://a/"),)})
+        assert not intake.execute(request(inputs={"group": (nested,)})).staged
+
+    def test_the_worker_is_woken(self, intake: Intake, bell: Bell) -> None:
+        with bell.worker_listener() as worker:
+            job = intake.execute(request())
+            assert worker.wait(20) == {job.id}
+
+
+class TestRefusals:
+    def test_an_unknown_process(self, intake: Intake, tmp_path: Path) -> None:
+        with pytest.raises(InvalidParameterValue) as refusal:
+            intake.execute(request("nothing"))
+        assert refusal.value.locator == "Identifier"
+
+    def test_an_invalid_request_leaves_nothing(self, intake: Intake, store: Store, tmp_path: Path) -> None:
+        with pytest.raises(InvalidParameterValue):
+            intake.execute(request(inputs={"number": (LiteralValue("x"),)}))
+        assert folders(tmp_path) == [] and store.list_jobs() == []
+
+    def test_over_the_limit(self, store: Store, tmp_path: Path, bell: Bell) -> None:
+        full = Intake(settings_for(tmp_path, parallel=1, queued=0), store, OFFER, bell)  # type: ignore[arg-type]
+        full.execute(request())
+        for mode in Mode:
+            for inputs in ({}, {"doc/ument": (InlineContent(b"{}"),)}):
+                with pytest.raises(ServerBusy) as refusal:
+                    full.execute(request(mode=mode, inputs=inputs))
+                assert refusal.value.text == PARALLEL_LIMIT_TEXT
+        assert len(folders(tmp_path)) == 1
+
+    def test_no_room_for_an_input(self, intake: Intake, store: Store, tmp_path: Path) -> None:
+        with files_limited_to(100_000), pytest.raises(NotEnoughStorage):
+            intake.execute(request(inputs={"doc/ument": (InlineContent(b"x" * 200_000),)}))
+        assert folders(tmp_path) == [] and store.list_jobs() == []
+        assert intake.execute(request(inputs={"doc/ument": (InlineContent(b"x" * 200_000),)}))
+
+    @pytest.mark.parametrize(
+        ("failure", "told"),
+        [
+            (StoreBusy("locked"), ServerBusy),
+            (StoreFull("full"), NotEnoughStorage),
+            (OSError(errno.EDQUOT, "quota"), NotEnoughStorage),
+            (PermissionError(errno.EACCES, "no"), NoApplicableCode),
+        ],
+    )
+    def test_what_the_client_is_told(
+        self, intake: Intake, store: Store, tmp_path: Path, failure: Exception, told: type[Exception]
+    ) -> None:
+        with failing(store, failure), pytest.raises(told):
+            intake.execute(request(inputs={"doc/ument": (InlineContent(b"{}"),)}))
+        assert folders(tmp_path) == []
+
+    def test_a_row_that_may_be_there_keeps_its_folder(self, intake: Intake, store: Store, tmp_path: Path) -> None:
+        with failing(store, StoreBusy("cut", may_have_happened=True)), pytest.raises(ServerBusy):
+            intake.execute(request())
+        assert len(folders(tmp_path)) == 1
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """A real refusal by the system to write more (EFBIG), for this process only."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def failing(store: Store, failure: Exception) -> Iterator[None]:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    store.add_job = fail  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del store.add_job  # type: ignore[method-assign]
+
+
+CRASH = """
+import sys
+from pathlib import Path
+from tests.clusters.test_accept import OFFER, request, settings_for
+from wps_hpc.jobs.accept import Intake
+from wps_hpc.jobs.request import InlineContent
+from wps_hpc.jobs.store import Store
+from wps_hpc.jobs.wake import Bell
+root = Path(sys.argv[1])
+intake = Intake(settings_for(root), Store(sys.argv[2]), OFFER, Bell(root / "run"))
+intake.execute(request(inputs={"doc/ument": (InlineContent(b"{}"),)}))
+"""
+
+
+class TestCrashes:
+    def crash(self, point: Failpoint, root: Path, url: str) -> None:
+        environment = {**os.environ, VARIABLE: f"{point.value}:{root / 'marker'}"}
+        command = [sys.executable, "-c", CRASH, str(root), url]
+        assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == -9
+
+    def test_before_the_row_there_is_no_job(self, store: Store, store_url: str, tmp_path: Path) -> None:
+        self.crash(Failpoint.ACCEPT_BEFORE_ROW, tmp_path, store_url)
+        assert store.list_jobs() == []
+        assert len(folders(tmp_path)) == 1
+
+    def test_after_the_row_there_is_a_whole_job(self, store: Store, store_url: str, tmp_path: Path) -> None:
+        self.crash(Failpoint.ACCEPT_AFTER_ROW, tmp_path, store_url)
+        [job] = store.next_accepted("local", 5)
+        [value] = from_json(job.request).inputs["doc/ument"]
+        assert isinstance(value, FileValue)
+        assert (job_path(tmp_path, job.id) / value.path).read_bytes() == b"{}"
+
+
+class TestWaiting:
+    def test_the_end_is_seen_at_once(self, intake: Intake, store: Store, epoch: int, bell: Bell) -> None:
+        job = intake.execute(request())
+        store.add_submission([job.id], "t", "local", epoch)
+
+        def end() -> None:
+            store.change(job.id, epoch, state=JobState.SUCCEEDED)
+            bell.ring({job.id})
+
+        timer = threading.Timer(0.3, end)
+        timer.start()
+        assert intake.wait(job.id, 30).state is JobState.SUCCEEDED
+        timer.join()
+
+    def test_it_is_seen_without_a_bell(
+        self, intake: Intake, store: Store, epoch: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = intake.execute(request())
+        looks: list[float] = []
+        get = store.get
+
+        def look(job_id: str) -> Job | None:
+            looks.append(time.monotonic())
+            if len(looks) == 6:
+                store.change(job_id, epoch, state=JobState.FAILED)
+            return get(job_id)
+
+        monkeypatch.setattr(store, "get", look)
+        assert intake.wait(job.id, 30).state is JobState.FAILED
+        pauses = [after - before for before, after in pairwise(looks)]
+        assert len(looks) == 6
+        assert pauses[0] < pauses[-1]
+
+    def test_pauses_stay_short(self) -> None:
+        assert accept.FIRST_LOOK <= 0.01 and accept.LONGEST_LOOK <= 0.25
+
+    def test_a_job_that_takes_longer_is_shown_as_it_is(self, intake: Intake) -> None:
+        job = intake.execute(request())
+        before = time.monotonic()
+        assert intake.wait(job.id, 0.1) == job
+        assert 0.09 <= time.monotonic() - before < 20
+        assert intake.wait(job.id, 0) == job
+
+    def test_nobody_waits_for_a_job_that_is_not_there(self, intake: Intake) -> None:
+        with pytest.raises(NotFound):
+            intake.wait("nothing", 30)
+
+
+class TestDismissing:
+    def test_the_worker_is_told(self, intake: Intake, bell: Bell) -> None:
+        job = intake.execute(request())
+        with bell.worker_listener() as worker:
+            asked = intake.dismiss(job.id, "ann")
+            assert worker.wait(20) == {job.id}
+        assert asked.cancelled_by == "ann" and asked.cancel_requested is not None
+        assert asked.state is JobState.ACCEPTED
+
+    def test_a_job_that_has_ended_stays_as_it_is(self, intake: Intake, store: Store) -> None:
+        job = intake.execute(request())
+        epoch = Lease(store, "me", 60).acquire()
+        assert epoch is not None
+        ended = store.change(job.id, epoch, state=JobState.FAILED)
+        assert intake.dismiss(job.id, "ann") == ended
+
+    def test_an_unknown_job(self, intake: Intake) -> None:
+        with pytest.raises(NotFound):
+            intake.dismiss("nothing", "ann")
+
+
+def test_a_locked_database_is_a_busy_server(tmp_path: Path, bell: Bell) -> None:
+    import sqlite3
+
+    path = tmp_path / "jobs.sqlite"
+    store = Store(f"sqlite:///{path}", busy_seconds=0.1)
+    store.upgrade()
+    intake = Intake(settings_for(tmp_path), store, OFFER, bell)  # type: ignore[arg-type]
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ServerBusy):
+        intake.execute(request())
+    assert folders(tmp_path) == []
+    other.execute("COMMIT")
+    assert intake.execute(request())
+    other.close()
+    store.close()
