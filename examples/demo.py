@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -30,6 +30,9 @@ from rich.table import Table
 from wps_hpc.cli.local import ENDPOINT
 from wps_hpc.cli.run import execute, progress
 from wps_hpc.client import ClientError, ExecuteStatus, GivenInput, ServiceFailure, WpsClient, execute_document
+from wps_hpc.clusters.transports.base import TransportError
+from wps_hpc.clusters.transports.embedded import EmbeddedTransport
+from wps_hpc.config import load_settings
 
 #: What the demonstration offers. ``misbehave`` is for operators and stays out.
 MODULES = ("hello", "echo", "sleep", "buffer", "zonal_statistics", "contours", "time_mean")
@@ -173,6 +176,17 @@ def running_server(place: Place) -> Iterator[subprocess.Popen[bytes]]:
         yield server
     finally:
         stop(server)
+        stop_spooler(place)
+
+
+def stop_spooler(place: Place) -> None:
+    """End the embedded batch system, too. It outlives servers, so that their jobs do; here nobody comes back for them.
+
+    One that still has a job is left to it.
+    """
+    transport = EmbeddedTransport(load_settings(place.configuration).storage.run)
+    with suppress(TransportError):
+        transport.stop(TIME_TO_STOP)
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:

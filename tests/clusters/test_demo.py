@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from wps_hpc.config import load_settings
@@ -38,6 +40,15 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def processes_about(folder: Path) -> list[str]:
+    """The command lines, of any process of this machine, that name the folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess):
+            found.append(" ".join(process.cmdline()))
+    return [line for line in found if str(folder) in line]
+
+
 def test_once_on_a_taken_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         first = taken.getsockname()[1]
@@ -46,13 +57,14 @@ def test_once_on_a_taken_port(tmp_path: Path) -> None:
     assert re.search(r"A1\s*│\s*12,960\s*│\s*360\s*│\s*906\s*│\s*560\.8\s*│\s*106\.6", said), said
     assert re.search(r"outside\s*│\s*0\s*│\s*–\s*│\s*–\s*│\s*–\s*│\s*–", said)
     assert "10 borders in the Alps" in said
-    assert re.search(r"started: step \d+ of 12", errors), errors
     addresses = re.findall(r"http://127\.0\.0\.1:(\d+)/\S+", said)
     assert len(addresses) == 5
     ports = {int(port) for port in addresses}
     assert first not in ports
     assert len(ports) == 1
     assert not listens(ports.pop())
+    assert processes_about(tmp_path) == []
+    assert re.search(r"started: step \d+ of 12", errors), errors
 
 
 def test_ended_by_a_signal_leaves_no_server(tmp_path: Path) -> None:
@@ -67,6 +79,7 @@ def test_ended_by_a_signal_leaves_no_server(tmp_path: Path) -> None:
         process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert not listens(port)
+    assert processes_about(tmp_path) == []
 
 
 def test_with_a_terminal_it_stays_until_ctrl_c(tmp_path: Path) -> None:
@@ -86,6 +99,7 @@ def test_with_a_terminal_it_stays_until_ctrl_c(tmp_path: Path) -> None:
         os.close(stdin)
     assert (process.returncode, errors.count("failed")) == (0, 0), (said, rest, errors)
     assert "run hello name=you" in said
+    assert processes_about(tmp_path) == []
     (port,) = set(re.findall(r"http://127\.0\.0\.1:(\d+)/", said))
     assert not listens(int(port))
 
