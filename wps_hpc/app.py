@@ -22,6 +22,8 @@ from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, TypeAlias
 
+from werkzeug.wrappers import Response
+
 from wps_hpc.config import Settings
 from wps_hpc.errors import (
     MethodNotAllowed,
@@ -93,11 +95,10 @@ class WebSide:
         if mounted is not None:
             return mounted(environ, start_response)
         reply = self._reply(environ)
-        if isinstance(reply, FileAnswer):
-            response = file_response(reply, environ)
-            response.headers.extend(self._cors)
-            return response(environ, start_response)
-        return self._send(reply, environ, start_response)
+        if isinstance(reply, Answer):
+            return self._send(reply, environ, start_response)
+        reply.headers.extend(self._cors)
+        return reply(environ, start_response)
 
     def _send(self, answer: Answer, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         body = answer.body
@@ -113,9 +114,10 @@ class WebSide:
         )
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    def _reply(self, environ: WSGIEnvironment) -> Reply:
+    def _reply(self, environ: WSGIEnvironment) -> Answer | Response:
         try:
-            return self._route(environ)
+            reply = self._route(environ)
+            return reply if isinstance(reply, Answer) else file_response(reply, environ)
         except ServiceError as error:
             return exception_answer(error, self._settings.server.languages[0])
         except (StoreBusy, StoreFull) as error:

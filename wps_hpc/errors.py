@@ -57,6 +57,12 @@ class NotFound(ServiceError):
     http_status = 404
 
 
+class RangeNotSatisfiable(ServiceError):
+    """The part of a file asked for lies beyond its end."""
+
+    http_status = 416
+
+
 class MissingParameterValue(ServiceError):
     """A mandatory parameter is not there; the locator names it."""
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.http import dump_options_header
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import wrap_file
 
 from joblauncher.formats.values import FileValue
-from wps_hpc.errors import NotFound
+from wps_hpc.errors import NotFound, RangeNotSatisfiable
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.protocols.answer import FileAnswer
 from wps_hpc.protocols.ports import Backend
@@ -79,20 +82,39 @@ def _content_type(value: FileValue) -> str:
 
 
 def file_response(answer: FileAnswer, environ: WSGIEnvironment) -> Response:
-    """The HTTP response for a file: with its length, ranges, validators, and the headers that keep it harmless."""
+    """The HTTP response for a file: with its length, ranges, validators, and the headers that keep it harmless.
+
+    Raises RangeNotSatisfiable. The response closes the stream.
+    """
     found = os.fstat(answer.stream.fileno())
     response = Response(wrap_file(environ, answer.stream, _CHUNK), answer.status, direct_passthrough=True)
     bare = _safe_type(answer.content_type)
     response.headers["Content-Type"] = answer.content_type if _is_plain(answer.content_type, bare) else bare
-    response.content_length = found.st_size
-    shown = "inline" if bare in SHOWN else "attachment"
-    response.headers["Content-Disposition"] = dump_options_header(shown, {"filename": answer.name.rpartition("/")[2]})
+    response.headers["Content-Disposition"] = _disposition(answer.name, "inline" if bare in SHOWN else "attachment")
     response.headers.extend([*SAFETY, *answer.headers])
-    if answer.status == 200 and environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-        response.set_etag(f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}")
-        response.last_modified = found.st_mtime  # type: ignore[assignment]
-        response.make_conditional(environ, accept_ranges=True, complete_length=found.st_size)
+    response.content_length = found.st_size
+    if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+        _make_conditional(response, environ, found)
     return response
+
+
+def _make_conditional(response: Response, environ: WSGIEnvironment, found: os.stat_result) -> None:
+    response.set_etag(f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}")
+    response.last_modified = datetime.fromtimestamp(found.st_mtime, UTC)
+    try:
+        response.make_conditional(environ, accept_ranges=True, complete_length=found.st_size)
+    except RequestedRangeNotSatisfiable as error:
+        response.close()
+        raise RangeNotSatisfiable(f"The file has {found.st_size} bytes.") from error
+
+
+def _disposition(path: str, kind: str) -> str:
+    """Content-Disposition with the file's name, its letters of any language as RFC 6266 §4.3 has them."""
+    name = "".join(character if character.isprintable() else "_" for character in path.rpartition("/")[2])
+    if name.isascii():
+        return dump_options_header(kind, {"filename": name})
+    plain = name.encode("ascii", "replace").decode().replace("?", "_")
+    return dump_options_header(kind, {"filename": plain, "filename*": f"UTF-8''{quote(name, safe='')}"})
 
 
 def _safe_type(content_type: str) -> str:
