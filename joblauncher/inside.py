@@ -31,7 +31,7 @@ from joblauncher.verify import Checked
 from joblauncher.version import VERSION
 from wps_hpc.processes import payload
 from wps_hpc.processes.description import Resources
-from wps_hpc.processes.run import Cancelled, Job, ProcessError, RunFolders, Runnable
+from wps_hpc.processes.run import Cancelled, Job, OutputError, ProcessError, RunFolders, Runnable
 
 #: Longest text of a failure, in characters.
 TEXT_LIMIT = 2_000
@@ -262,6 +262,8 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, payload.PayloadError):
         text = f"The process could not be loaded on the node: {one_line(str(error), TEXT_LIMIT)}"
         return Failure("could not start", text)
+    if isinstance(error, OutputError):
+        return Failure("bad output", one_line(str(error), TEXT_LIMIT))
     if isinstance(error, MemoryError):
         return Failure("process error", f"The process asked for more memory than it could get: {_said(error)}")
     return Failure("process error", _said(error))

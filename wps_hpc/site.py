@@ -10,6 +10,7 @@ from wps_hpc.app import create_app
 from wps_hpc.config import Settings
 from wps_hpc.health import Health, health_app
 from wps_hpc.jobs.accept import Intake
+from wps_hpc.jobs.progress import Progress
 from wps_hpc.jobs.results import Results
 from wps_hpc.jobs.store import open_store
 from wps_hpc.jobs.wake import Bell
@@ -35,8 +36,10 @@ def web_app(settings: Settings) -> WSGIApplication:
     catalogue = Catalogue(settings.processes.modules, settings.processes.folders)
     catalogue.reload()
     keep_up_to_date(catalogue, settings.processes.watch_seconds)
-    intake = Intake(settings, store, catalogue, Bell(settings.storage.run, store.database))
-    backend = Backend(catalogue, intake, store, Results(settings))
+    bell = Bell(settings.storage.run, store.database)
+    intake = Intake(settings, store, catalogue, bell)
+    jobs = Progress(store, settings.storage.root, bell)
+    backend = Backend(catalogue, intake, jobs, Results(settings))
     mounts = {
         "/health": health_app(Health(settings, store, catalogue)),
         "/metrics": metrics_app(ServiceMetrics(settings, store, catalogue)),

@@ -162,6 +162,7 @@ class Shift:
             loop.stop()
         for loop in self.loops:
             loop.join(self.settings.database.lease_seconds)
+        self._stager.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def wake(self, job_ids: set[str] | frozenset[str] = frozenset()) -> None:
@@ -180,10 +181,11 @@ class Shift:
             log.warning("the worker's report cannot be written: %s", error)
 
     def _desk_loop(self) -> Desk:
+        self._stager = Stager(self.settings, self._description)
         desk = Desk(
             self.settings.storage.root,
             self.store,
-            Stager(self.settings),
+            self._stager,
             self._pool,
             STAGED_AT_ONCE,
             self.epoch,

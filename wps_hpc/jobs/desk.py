@@ -113,12 +113,15 @@ class Desk:
             "staged": True,
             "request": requestjson.to_json(request),
         }
-        self._apply(job, staged)
+        if self._apply(job, staged):
+            requestjson.forget_secrets(JobFolder(job_path(self.root, job.id)))
         reach(Failpoint.STAGE_RECORDED)
 
     def _end(self, job: Job, state: JobState, message: str, failure: Failure | None) -> None:
         log.info("job %s: %s before it was submitted: %s", job.id, state, message)
-        self._apply(job, {"state": state, "message": message, "failure": failure, "scheduler_gone": True})
+        ended: JobFields = {"state": state, "message": message, "failure": failure, "scheduler_gone": True}
+        if self._apply(job, ended):
+            requestjson.forget_secrets(JobFolder(job_path(self.root, job.id)))
 
     def _apply(self, job: Job, fields: JobFields) -> bool:
         """Change the job unless it became something else meanwhile (dismissed while it was staged, say)."""

@@ -1,0 +1,46 @@
+"""Processes for tests that count runs: each run leaves a file that must not have been there."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+from wps_hpc import Job, formats, inputs, process
+
+
+def _mark(path: Path) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+
+
+@process(title="Mark a run", version="1.0.0")
+def mark(
+    folder: Annotated[str, inputs.literal(abstract="Where the marker goes.")],
+    name: str,
+    seconds: float = 0.0,
+    until: str = "",
+    job: Job | None = None,
+) -> str:
+    """Create folder/name, which must not exist; take some seconds, or wait until the file ``until`` exists.
+
+    Returns:
+        The name.
+    """
+    assert job is not None
+    _mark(Path(folder) / name)
+    deadline = time.monotonic() + seconds
+    job.progress(50, "marked")
+    while time.monotonic() < deadline or (until and not Path(until).exists()):
+        time.sleep(0.02)
+    return name
+
+
+@process(title="Count characters", version="1.0.0")
+def count_characters(text: Annotated[str, inputs.complex(formats.TEXT)]) -> int:
+    """Count the characters of a text.
+
+    Returns:
+        How many there are.
+    """
+    return len(text)

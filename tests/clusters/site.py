@@ -1,0 +1,231 @@
+"""A whole site for one test: configuration, database, the real worker in a process of its own, and an intake.
+
+The web side is the test itself; the worker, the spooler, the launcher and the process are the real ones, so that each of
+them can be killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from joblauncher import failpoints
+from joblauncher.failpoints import Failpoint
+from joblauncher.formats.folder import JobFolder, job_path
+from joblauncher.formats.values import LiteralValue
+from wps_hpc.clusters.transports.base import TransportError
+from wps_hpc.clusters.transports.embedded import EmbeddedTransport
+from wps_hpc.config import Settings, load_settings
+from wps_hpc.jobs.accept import Intake
+from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.request import ExecuteRequest, Given, Mode
+from wps_hpc.jobs.store import Store, open_store
+from wps_hpc.jobs.wake import Bell
+from wps_hpc.processes.catalogue import Catalogue
+
+PROCESSES = Path(__file__).parent / "processes"
+
+#: Generous: machines that run tests are slow and busy.
+PATIENCE = 60.0
+
+
+def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """The first true value of ``condition``; fails the test when there is none in time."""
+    deadline = time.monotonic() + patience
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not in {patience:g} s: {what}"
+        time.sleep(0.01)
+    return value
+
+
+CONFIG = """
+[storage]
+root = "{root}"
+[database]
+url = "{url}"
+lease_seconds = 1.5
+[limits]
+parallel = {parallel}
+queued = 1000
+sync_seconds = 20
+[inputs]
+schemes = ["file"]
+folders = ["{shared}"]
+[processes]
+folders = ["{processes}"]
+watch_seconds = 0.2
+[clusters.local]
+query_seconds = 0.3
+lost_seconds = 2.0
+"""
+
+
+@dataclass
+class Site:
+    """One server's worth of files and processes beneath ``folder``."""
+
+    folder: Path
+    url: str
+    parallel: int = 4
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.config = self.folder / "wps-hpc.toml"
+        self.marks = self.folder / "marks"
+        self.marks.mkdir()
+        root = self.folder / "data"
+        self.config.write_text(
+            CONFIG.format(root=root, url=self.url, parallel=self.parallel, processes=PROCESSES, shared=self.folder)
+        )
+        self.settings: Settings = load_settings(self.config)
+        self.store: Store = open_store(self.settings)
+        self.store.upgrade()
+        self.bell = Bell(self.settings.storage.run, self.store.database)
+        self.catalogue = Catalogue(self.settings.processes.modules, self.settings.processes.folders)
+        self.catalogue.reload()
+        assert not self.catalogue.problems, self.catalogue.problems
+        self.intake = Intake(self.settings, self.store, self.catalogue, self.bell)
+
+    def start_worker(self, failpoint: Failpoint | None = None) -> subprocess.Popen[bytes]:
+        """A worker; with a failpoint, whoever reaches it first dies there."""
+        environment = {**os.environ}
+        if failpoint is not None:
+            environment[failpoints.VARIABLE] = f"{failpoint.value}:{self.marker(failpoint)}"
+        log = (self.folder / "worker.log").open("ab")
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "wps_hpc.cli", "--config", str(self.config), "worker"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
+        log.close()
+        self.workers.append(worker)
+        return worker
+
+    def marker(self, failpoint: Failpoint) -> Path:
+        """The file that says that a failpoint was reached."""
+        return self.folder / f"reached-{failpoint.value}"
+
+    def execute(self, process: str, mode: Mode = Mode.ASYNC, **inputs: Any) -> Job:
+        """Accept one Execute with literal inputs, or other given values as they are."""
+        given = {name: (_given(value),) for name, value in inputs.items()}
+        return self.intake.execute(ExecuteRequest(process, "test", given, mode=mode))
+
+    def mark(self, name: str, **inputs: Any) -> Job:
+        """Accept one job that leaves the mark ``name``."""
+        return self.execute("mark", folder=str(self.marks), name=name, **inputs)
+
+    def job(self, job_id: str) -> Job:
+        """The job as it is now."""
+        job = self.store.get(job_id)
+        assert job is not None
+        return job
+
+    def ended(self, job_id: str, patience: float = PATIENCE) -> Job:
+        """The job once it is final."""
+        until(lambda: self.job(job_id).final, f"job {job_id} ends: {self.job(job_id)}", patience)
+        return self.job(job_id)
+
+    def in_state(self, job_id: str, state: JobState) -> Job:
+        """The job once it is in that state."""
+        until(lambda: self.job(job_id).state is state, f"job {job_id} becomes {state}")
+        return self.job(job_id)
+
+    def job_folder(self, job: Job) -> JobFolder:
+        """Its folder."""
+        return JobFolder(job_path(self.settings.storage.root, job.id))
+
+    def runs(self) -> set[str]:
+        """The marks that were left."""
+        return {path.name for path in self.marks.iterdir()}
+
+    def kill_worker(self) -> None:
+        """SIGKILL to the newest worker, and its end."""
+        self.workers[-1].kill()
+        self.workers[-1].wait()
+
+    def spooler_pid(self) -> int | None:
+        """The spooler's process, None when there is none."""
+        return next(iter(_processes(f"--run {self.settings.storage.run}")), None)
+
+    def launcher_pids(self, job: Job) -> list[int]:
+        """The launcher (and its child) of a job's current attempt, the launcher first."""
+        claim = self.job_folder(job).attempt(job.attempt).claim
+        leader = int(json.loads(claim.read_bytes())["pid"])
+        return [leader, *_children(leader)]
+
+    def close(self) -> None:
+        """End everything."""
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.terminate()
+                worker.wait(30)
+        for job in self.store.list_jobs(limit=10_000):
+            _kill_marked(job)
+        stop_spooler(self.settings)
+        self.bell.close()
+        self.store.close()
+
+
+def stop_spooler(settings: Settings) -> None:
+    """End a site's spooler and whatever it runs."""
+    transport = EmbeddedTransport(settings.storage.run)
+    try:
+        transport.stop(10.0, detach=True)
+    except TransportError as error:
+        print(f"the spooler does not stop: {error}", file=sys.stderr)
+    for pid in _processes(f"--run {settings.storage.run}"):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _given(value: Any) -> Given:
+    if isinstance(value, (str, int, float)):
+        return LiteralValue(str(value))
+    return value  # type: ignore[no-any-return]
+
+
+def _processes(words: str) -> list[int]:
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdecimal():
+            try:
+                line = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if words in line and int(path.name) != os.getpid():
+                found.append(int(path.name))
+    return sorted(found)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(child) for child in listed.split()]
+
+
+def _kill_marked(job: Job) -> None:
+    """Whatever a test's job left running, by its id in the environment."""
+    for path in Path("/proc").iterdir():
+        if path.name.isdecimal() and job.id.encode() in _environment(path):
+            try:
+                os.kill(int(path.name), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def _environment(path: Path) -> bytes:
+    try:
+        return (path / "environ").read_bytes()
+    except OSError:
+        return b""
