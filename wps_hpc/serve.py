@@ -355,7 +355,7 @@ def listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((server.host, server.port), family=family, backlog=2048)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {server.host}:{server.port}: {error.strerror or error}") from error
+        raise ConfigError(f"cannot listen on {server.host}:{server.port}: {os.strerror(error.errno or 0)}") from error
 
 
 def with_port(settings: Settings, listener: socket.socket) -> Settings:

@@ -47,7 +47,13 @@ def opened(chosen: Chosen) -> Iterator[tuple[Settings, Store]]:
 
 
 @jobs.command("list")
-@click.option("--state", "states", multiple=True, type=click.Choice(list(JobState)), help="Only jobs in this state.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in JobState]),
+    help="Only jobs in this state.",
+)
 @click.option("--process", help="Only jobs of this process.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -29,8 +29,8 @@ from wps_hpc.processes.catalogue import Catalogue, Entry
 PROCESS = "wps-hpc-probe"
 #: Pause between two looks at the probe's attempt, in seconds.
 LOOK_EVERY = 0.2
-#: After the scheduler calls the probe ended, its files may take so many seconds to appear.
-SETTLE = 15.0
+#: How many times the settling time of the scheduler's files are waited for after it calls the probe ended.
+PATIENCE = 3.0
 
 
 class ProbeFailed(Exception):
@@ -129,13 +129,14 @@ class _Probe:
 
     def _finished(self, known: Known) -> Left:
         ended: float | None = None
+        settle = PATIENCE * self.cluster.scheduler.settle_seconds
         while True:
             left = read_attempt(self.folder, self.order.submission, self.entry.description)
             if left.state in ("succeeded", "failed"):
                 return left
             word, over = self._word(known)
             ended = (ended or time.monotonic()) if over else None
-            if ended is not None and time.monotonic() - ended > SETTLE:
+            if ended is not None and time.monotonic() - ended > settle:
                 raise ProbeFailed(f"the scheduler calls the probe {word}, but in its folder: {left.described()}")
             if time.monotonic() > self.deadline:
                 raise ProbeFailed(f"the probe did not end in time; the scheduler calls it {word}; {left.described()}")
