@@ -90,7 +90,7 @@ class _News:
 
 @dataclass(frozen=True)
 class Cluster:
-    """One place where jobs run. Safe for several threads, but for ``changes``, which has one reader."""
+    """One place where jobs run. Safe for several threads; ``query`` and ``changes`` belong together, to one watcher."""
 
     name: str
     settings: config.Cluster

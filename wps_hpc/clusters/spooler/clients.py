@@ -42,6 +42,7 @@ class _Client:
     received: bytearray = field(default_factory=bytearray)
     pending: bytearray = field(default_factory=bytearray)
     feed: bool = False
+    refused: bool = False
 
 
 class Clients:
@@ -95,6 +96,7 @@ class Clients:
     def _refuse(self, client: _Client, account: int) -> None:
         log.warning("refused a client of account %d", account)
         text = f"this spooler serves account {os.geteuid()}, not {account}\n"
+        client.refused = True
         self._selector.register(client.socket, selectors.EVENT_WRITE, lambda: self._write(client))
         self._reply(client, completed_reply(Completed(Exit.NOT_ALLOWED, "", text)))
 
@@ -125,6 +127,9 @@ class Clients:
             with contextlib.suppress(BlockingIOError):
                 del client.pending[: client.socket.send(client.pending)]
         except OSError:
+            self._close(client)
+            return
+        if client.refused and not client.pending:
             self._close(client)
             return
         events = selectors.EVENT_WRITE if client.pending else selectors.EVENT_READ

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +27,7 @@ from wps_hpc.clusters.spooler.clients import Clients, Reply, completed_reply
 from wps_hpc.clusters.spooler.commands import Commands, Exit
 from wps_hpc.clusters.spooler.fingerprint import fingerprint
 from wps_hpc.clusters.spooler.jobs import Jobs
+from wps_hpc.clusters.spooler.proc import become_subreaper
 from wps_hpc.clusters.spooler.spool import Spool
 from wps_hpc.clusters.transports.base import Completed
 
@@ -67,6 +68,7 @@ class Daemon:
 
     def serve(self) -> None:
         """Run until a shutdown, SIGTERM, or the spool folder's disappearance; or turn into newer code."""
+        become_subreaper()
         self._take_signals()
         self._jobs.adopt_all()
         self._clients.listen_on(self._listener)
@@ -122,22 +124,23 @@ class Daemon:
         return _inode(self._spool.socket) == self._address
 
     def _answer(self, message: Mapping[str, Any]) -> Reply:
-        wanted = message.get("fingerprint")
-        if wanted not in (None, fingerprint()):
-            return Reply({"other": fingerprint()})
-        argv = [str(word) for word in message.get("argv", ())]
-        stdin = str(message.get("stdin", "")).encode(errors="surrogateescape")
-        if argv == ["changes"]:
-            return completed_reply(Completed(Exit.OK, "", ""), feed=True)
-        if argv == ["upgrade"]:
-            return completed_reply(self._upgrade())
-        return completed_reply(self._carried_out(argv, stdin))
-
-    def _carried_out(self, argv: Sequence[str], stdin: bytes) -> Completed:
         try:
-            return self._commands.answer(argv, stdin)
+            request = wire.read_request(message)
+        except wire.WireError as error:
+            return completed_reply(Completed(Exit.USAGE, "", f"{error}\n"))
+        if request.fingerprint not in (None, fingerprint()):
+            return Reply({"other": fingerprint()})
+        if request.argv == ("changes",):
+            return completed_reply(Completed(Exit.OK, "", ""), feed=True)
+        if request.argv == ("upgrade",):
+            return completed_reply(self._upgrade())
+        return completed_reply(self._carried_out(request))
+
+    def _carried_out(self, request: wire.Request) -> Completed:
+        try:
+            return self._commands.answer(request.argv, request.stdin)
         except Exception as error:  # one client's trouble must not end everybody's spooler
-            log.exception("defect in %s", argv)
+            log.exception("defect in %s", request.argv)
             return Completed(Exit.DEFECT, "", f"{type(error).__name__}: {error}\n")
 
     def _upgrade(self) -> Completed:

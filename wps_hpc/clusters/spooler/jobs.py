@@ -113,18 +113,14 @@ class Jobs:
     def submit(self, order: StartOrder) -> JobRecord:
         """Start a job, unless its token is known already: then its record, and nothing is started.
 
-        Raises StartError when nothing was started and nothing will be.
+        Only a job that certainly never ran, because its spooler died first, is started after all: a token runs at most
+        once. Raises StartError when nothing was started and nothing will be.
         """
         known = self.find(order.token)
-        if known:
+        if known and known.word is not Word.NEVER_STARTED:
             return known
-        record = self._new_record(order)
         reach(Failpoint.SPOOL_BEFORE_RECORD)
-        try:
-            if not self._spool.create(record):
-                raise StartError(f"{self._spool.record(order.token)} exists but cannot be read")
-        except OSError as error:
-            raise StartError(f"could not record the job: {error}") from error
+        record = self._recorded_again(known) if known else self._recorded(order)
         reach(Failpoint.SPOOL_AFTER_RECORD)
         return self._start(order, record)
 
@@ -172,6 +168,24 @@ class Jobs:
         """Forget jobs that ended longer ago than anybody will ask."""
         oldest = time.time() - KEPT_SECONDS
         self.forget([token for token, record in self._ended.items() if (record.ended or 0.0) < oldest])
+
+    def _recorded(self, order: StartOrder) -> JobRecord:
+        record = self._new_record(order)
+        try:
+            if not self._spool.create(record):
+                raise StartError(f"{self._spool.record(order.token)} exists but cannot be read")
+        except OSError as error:
+            raise StartError(f"could not record the job: {error}") from error
+        return record
+
+    def _recorded_again(self, known: JobRecord) -> JobRecord:
+        record = replace(known, ended=None, word=None)
+        try:
+            self._spool.save(record)
+        except OSError as error:
+            raise StartError(f"could not record the job: {error}") from error
+        del self._ended[record.token]
+        return record
 
     def _new_record(self, order: StartOrder) -> JobRecord:
         # Milliseconds since 1970, so that an id stays unique even when the spool folder was emptied.
@@ -231,10 +245,11 @@ class Jobs:
 
     def _adopt(self, record: JobRecord) -> None:
         leader = record.leader
-        if leader is None:
-            self._end(record, Word.NEVER_STARTED)
-        elif leader.boot != proc.boot_id():
+        if record.boot != proc.boot_id():
+            # First of all: a power cut may have taken the pid from the record of a job that ran.
             self._end(record, Word.HOST_RESTARTED)
+        elif leader is None:
+            self._end(record, Word.NEVER_STARTED)
         elif job := self._alive(record, leader):
             log.info("job %s: adopted, pid %d", record.job_id, leader.pid)
             self._watch(job)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import dropwhile
 from pathlib import Path
+from typing import Any
 
-from wps_hpc.clusters.spooler.spool import SpoolError, checked_token
+from wps_hpc.clusters.spooler.spool import is_token
 
 
 class OrderError(ValueError):
@@ -41,16 +42,37 @@ class StartOrder:
         return json.dumps(asdict(self)).encode()
 
 
+def _texts(value: object) -> bool:
+    return isinstance(value, Iterable) and all(isinstance(each, str) for each in value)
+
+
+#: What each part of an order must be.
+_SHAPES: Mapping[str, Callable[[Any], bool]] = {
+    "token": is_token,
+    "job_id": lambda value: isinstance(value, str),
+    "folder": lambda value: isinstance(value, str) and Path(value).is_absolute() and Path(value).is_dir(),
+    "submission": lambda value: type(value) is int and value > 0,
+    "warm": lambda value: isinstance(value, bool),
+    "launcher": lambda value: isinstance(value, list) and _texts(value),
+    "script": lambda value: isinstance(value, str),
+    "environment": lambda value: isinstance(value, dict) and _texts(value.values()),
+}
+
+
 def read_order(content: bytes) -> StartOrder:
-    """The order in ``content``, checked as far as the spooler depends on it; raises OrderError."""
+    """The order in ``content``, each part checked, and that the job folder exists; raises OrderError."""
+    body = _parsed(content)
+    for name, fits in _SHAPES.items():
+        if not fits(body[name]):
+            raise OrderError(f"not an order: {name} is {body[name]!r:.200}")
+    return StartOrder(**{**body, "launcher": tuple(body["launcher"])})
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
     try:
         body = json.loads(content)
-        order = StartOrder(**{**body, "launcher": tuple(body["launcher"])})
-        checked_token(order.token)
-    except (ValueError, TypeError, KeyError, SpoolError) as error:
+    except ValueError as error:
         raise OrderError(f"not an order: {error}") from error
-    if not (isinstance(order.submission, int) and order.submission > 0):
-        raise OrderError(f"not a submission number: {order.submission!r}")
-    if not (Path(order.folder).is_absolute() and Path(order.folder).is_dir()):
-        raise OrderError(f"no such job folder: {order.folder}")
-    return order
+    if not isinstance(body, dict) or set(body) != set(_SHAPES):
+        raise OrderError("not an order: its parts are not those of this version")
+    return body

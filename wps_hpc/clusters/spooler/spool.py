@@ -41,7 +41,7 @@ class Word(StrEnum):
 
 
 class SpoolError(Exception):
-    """A record cannot be read or a name is none; the text says which."""
+    """A record cannot be read; the text says which."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,9 @@ class JobRecord:
         return Identity(self.boot, self.pid, self.start_ticks)
 
 
-def checked_token(token: object) -> str:
-    """``token`` if it can name a job: at most 15 letters, digits and underscores, a letter first. Raises SpoolError."""
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise SpoolError(f"not a token: {token!r}")
-    return token
+def is_token(value: object) -> bool:
+    """Whether a value can name a job: at most 15 letters, digits and underscores, a letter first."""
+    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
 
 
 @dataclass(frozen=True)

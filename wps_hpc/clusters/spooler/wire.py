@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,33 @@ LARGEST = 64 * 1024 * 1024
 
 class WireError(Exception):
     """The other end said something that is not of this protocol, or went away in the middle."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One command for the spooler. ``fingerprint`` is the code that the client runs; None: any will do."""
+
+    argv: tuple[str, ...]
+    stdin: bytes = b""
+    fingerprint: str | None = None
+
+    def message(self) -> dict[str, Any]:
+        """As it travels: the bytes of standard input as text that gives them back exactly."""
+        text = self.stdin.decode(errors="surrogateescape")
+        return {"argv": self.argv, "stdin": text, "fingerprint": self.fingerprint}
+
+
+def read_request(message: Mapping[str, Any]) -> Request:
+    """The request in a message; raises WireError when it is none."""
+    argv, stdin, fingerprint = (message.get(name) for name in ("argv", "stdin", "fingerprint"))
+    if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
+        raise WireError("argv is not a list of strings")
+    if not isinstance(stdin, str) or not isinstance(fingerprint, (str, type(None))):
+        raise WireError("stdin or fingerprint is not text")
+    try:
+        return Request(tuple(argv), stdin.encode(errors="surrogateescape"), fingerprint)
+    except UnicodeEncodeError as error:
+        raise WireError(f"stdin: {error}") from error
 
 
 def pack(message: Mapping[str, Any]) -> bytes:

@@ -182,13 +182,9 @@ class EmbeddedTransport:
 def _exchange(
     connection: socket.socket, command: Command, fingerprint: str | None, deadline: float
 ) -> Mapping[str, Any]:
-    request = {
-        "fingerprint": fingerprint,
-        "argv": command.argv,
-        "stdin": command.stdin.decode(errors="surrogateescape"),
-    }
+    request = wire.Request(command.argv, command.stdin, fingerprint)
     try:
-        wire.send(connection, request, deadline)
+        wire.send(connection, request.message(), deadline)
         return wire.receive(connection, deadline)
     except (OSError, wire.WireError) as error:
         connection.close()
