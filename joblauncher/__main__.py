@@ -35,6 +35,8 @@ from joblauncher.verify import Checked, OpenedJob, Refused, check, open_job
 from joblauncher.version import VERSION
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
+_COUNT = re.compile("[0-9]{1,6}")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -43,7 +45,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     Runs in a process of its own, single-threaded: it takes over signal handlers, and becomes a child subreaper.
     """
     try:
-        options = _parser().parse_args(argv)
+        options = _PARSER.parse_args(argv)
     except SystemExit as asked:
         return asked.code if isinstance(asked.code, int) else 0
     signals = Signals()
@@ -71,15 +73,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _digest(text: str) -> str:
-    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+    if not _SHA256.fullmatch(text):
         raise argparse.ArgumentTypeError("a SHA-256 has 64 hexadecimal digits")
     return text
 
 
 def _count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,6}", text):
+    if not _COUNT.fullmatch(text):
         raise argparse.ArgumentTypeError("not a count")
     return int(text)
+
+
+#: Made once, also for all the forks of a warm process.
+_PARSER = _parser()
 
 
 def _say(code: int, text: str) -> int:

@@ -6,6 +6,8 @@ import os
 from collections import deque
 from pathlib import Path
 
+_PIECE = 1 << 16
+
 
 class CappedLog:
     """A log of at most ``limit`` bytes (and one line that says what is missing): the first half and the last half.
@@ -19,7 +21,7 @@ class CappedLog:
         self._file = os.open(path, flags, 0o600)
         self._head_left = limit // 2
         self._tail_limit = limit - limit // 2
-        self._tail: deque[bytes] = deque()
+        self._tail: deque[bytearray] = deque()
         self._tail_size = 0
         self._cut = 0
         self._unwritten = 0
@@ -50,9 +52,12 @@ class CappedLog:
         os.close(self._file)
 
     def _keep(self, content: bytes) -> None:
-        self._tail.append(content)
+        # In pieces of some size: a process that prints byte by byte must not cost an object for each.
+        if not self._tail or len(self._tail[-1]) >= _PIECE:
+            self._tail.append(bytearray())
+        self._tail[-1] += content
         self._tail_size += len(content)
-        while self._tail_size - len(self._tail[0]) >= self._tail_limit:
+        while self._tail and self._tail_size - len(self._tail[0]) >= self._tail_limit:
             dropped = len(self._tail.popleft())
             self._tail_size -= dropped
             self._cut += dropped

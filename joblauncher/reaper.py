@@ -205,13 +205,18 @@ def kill_descendants(patience: float) -> tuple[dict[int, int], int]:
     statuses: dict[int, int] = {}
     deadline = time.monotonic() + patience
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
-    while _collect(statuses) and time.monotonic() < deadline:
-        for pid in descendants(os.getpid()):
-            _send(pid, signal.SIGKILL)
-        # Not every death below is told at once, or to this process: look again soon in any case.
-        signal.sigtimedwait((signal.SIGCHLD,), 0.05)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return statuses, len(descendants(os.getpid()))
+    try:
+        while _collect(statuses):
+            left = descendants(os.getpid())
+            if time.monotonic() > deadline:
+                return statuses, len(left)
+            for pid in left:
+                _send(pid, signal.SIGKILL)
+            # Not every death below is told at once, or to this process: look again soon in any case.
+            signal.sigtimedwait((signal.SIGCHLD,), 0.05)
+        return statuses, 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _collect(statuses: dict[int, int]) -> bool:
