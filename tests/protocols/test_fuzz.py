@@ -14,7 +14,8 @@ from tests.protocols.site import Site
 from wps_hpc.app import create_app
 from wps_hpc.errors import ServiceError
 from wps_hpc.protocols.ows import parse_query
-from wps_hpc.protocols.xml import is_legal, read_document
+from wps_hpc.protocols.xml import is_legal
+from wps_hpc.protocols.xml_request import read_document
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

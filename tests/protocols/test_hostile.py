@@ -16,7 +16,7 @@ from tests.protocols.conftest import (
 )
 from tests.protocols.site import Site, Trickle
 from wps_hpc.app import create_app
-from wps_hpc.protocols.xml import MAX_DEPTH, MAX_NODES
+from wps_hpc.protocols.xml_request import MAX_DEPTH, MAX_NODES
 
 EXECUTE = execute_xml("echo", literal_xml("text", "&x;"))
 BOMB = "".join(f'<!ENTITY x{n} "{f"&x{n - 1};" * 10}">' for n in range(1, 12))

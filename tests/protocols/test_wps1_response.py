@@ -3,6 +3,7 @@
 import base64
 import re
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -417,3 +418,13 @@ def test_raw_bounding_box_is_its_element(client: CheckedClient) -> None:
     answer = client.execute(Identifier="echo", DataInputs="box=1,2,3,4", RawDataOutput="box")
     assert answer.root.tag == "{http://www.opengis.net/wps/1.0.0}BoundingBoxData"
     assert [child.text for child in answer.root] == ["1 2", "3 4"]
+
+
+def test_progress_that_runs_ahead_of_the_record_shows_at_once(client: CheckedClient, site: Site) -> None:
+    submit(client)
+    job = site.change(site.latest.id, state=JobState.RUNNING, percent=10)
+    assert poll(client, site).find("wps:Status/*").get("percentCompleted") == "10"
+    site.jobs[job.id] = replace(job, percent=20, message="Halfway up the hill")
+    answer = poll(client, site)
+    assert answer.find("wps:Status/*").get("percentCompleted") == "20"
+    assert answer.text("wps:Status/*") == "Halfway up the hill"

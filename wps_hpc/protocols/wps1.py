@@ -95,7 +95,7 @@ class Wps1:
         job = self._backend.store.get(job_id)
         if job is None or job.protocol != PROTOCOL:
             raise _no_such_document()
-        key = (job.id, job.revision, self._backend.catalogue.revision)
+        key = (self._backend.catalogue.revision, job.id, *_shown(job))
         document = self._polled.get(key)
         if document is None:
             document = self._status_document(job)
@@ -212,6 +212,11 @@ class Wps1:
             open=partial(results.open, job),
             embed_bytes=self._limits.embed_bytes,
         )
+
+
+def _shown(job: Job) -> tuple[Hashable, ...]:
+    """What a status document shows of a job. Progress may run ahead of the record, so the revision is not enough."""
+    return job.revision, job.state, job.percent, job.message, job.reason, job.stale_since
 
 
 def _no_such_document() -> NotFound:

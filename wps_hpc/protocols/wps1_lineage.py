@@ -13,7 +13,8 @@ from lxml import etree
 
 from joblauncher.formats.values import BoundingBoxValue, LiteralValue
 from wps_hpc.jobs.request import Given, InlineContent, OutputWish, Reference, Transmission
-from wps_hpc.protocols.xml import OWS, WPS, XLINK, Document, Node, add, parse_embedded, root, to_bytes
+from wps_hpc.protocols.xml import OWS, WPS, XLINK, add, parse_embedded, root, to_bytes
+from wps_hpc.protocols.xml_request import Document, Node
 
 HIDDEN = "(not shown)"
 _EMPTY = b'<wps:Lineage xmlns:wps="' + WPS.encode() + b'">'

@@ -32,7 +32,8 @@ from wps_hpc.protocols.wps1_values import (
     reference,
     transmission,
 )
-from wps_hpc.protocols.xml import OWS, WPS, XLINK, Content, Document, Node, read_document
+from wps_hpc.protocols.xml import OWS, WPS, XLINK
+from wps_hpc.protocols.xml_request import Content, Document, Node, read_document
 
 #: Elements whose content belongs to the process, not to the protocol.
 OPAQUE = frozenset({"ComplexData", "Body"})
