@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import platform
 import re
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
-from typing import NoReturn, Optional
+from pathlib import Path
+from typing import Any, NoReturn, Optional
 
 from joblauncher import verdict
 from joblauncher.attempt import AlreadyClaimed, Attempt, Progress, claim, finish, prepare
@@ -89,8 +92,16 @@ _PARSER = _parser()
 
 
 def _say(code: int, text: str) -> int:
-    print(f"joblauncher: {text}", file=sys.stderr, flush=True)
+    _tell(text)
     return code
+
+
+def _tell(text: str) -> None:
+    try:
+        print(f"joblauncher: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        # Standard error may lie on the very disk that is full; the status and the exit code say it all the same.
+        sys.stderr = Path(os.devnull).open("w")  # or what could not be written would be tried again at the exit
 
 
 class _Run:
@@ -120,8 +131,12 @@ class _Run:
             failure = Failure("cancelled", "The job was cancelled before its process was started.")
         except OSError as error:
             failure = _cannot_start(error)
+        except Exception as error:
+            # A defect of the launcher: the job ends truthfully all the same.
+            traceback.print_exc()
+            failure = Failure("internal error", "The job could not be run.", detail=repr(error)[:500])
         if failure is not None:
-            print(f"joblauncher: {failure.cause}: {failure.detail or failure.text}", file=sys.stderr, flush=True)
+            _tell(f"{failure.cause}: {failure.detail or failure.text}")
         return self._record(failure, outputs, refused)
 
     def _checked(self) -> Checked:
@@ -144,12 +159,12 @@ class _Run:
             return failure, {}
         return self._outputs(ending.outcome["outputs"])
 
-    def _outputs(self, told: object) -> tuple[Optional[Failure], Values]:
+    def _outputs(self, told: Any) -> tuple[Optional[Failure], Values]:
         try:
-            return None, check_outputs(self._attempt.folder.path, values_from_json(told))  # type: ignore[arg-type]
+            return None, check_outputs(self._attempt.folder.path, values_from_json(told))
         except BadOutput as bad:
             return bad.failure, {}
-        except (ValueFormatError, TypeError, AttributeError) as error:
+        except ValueFormatError as error:
             text = "The process returned something that is no set of outputs."
             return Failure("bad output", text, detail=repr(error)[:500]), {}
 

@@ -149,7 +149,7 @@ class Shift:
         self._desk = self._desk_loop()
         for name, cluster in self.clusters.items():
             self._cluster_loops(name, cluster, packer, places)
-        purger = Purger(self.settings, self.store)
+        purger = Purger(self.settings, self.store, launcher)
         self._add("purge", lambda _: self._purge(purger), PURGE_EVERY)
         self._add("catalogue", lambda _: self._reload(), self.settings.processes.watch_seconds)
         for loop in self.loops:

@@ -1,14 +1,16 @@
 """A whole site for one test: configuration, database, the real worker in a process of its own, and an intake.
 
-The web side is the test itself; the worker, the spooler, the launcher and the process are the real ones, so that each of
-them can be killed.
+The web side is the test itself, or the real one; the worker, the spooler, the launcher and the process are real, so
+that each of them can be killed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import httpx
+from lxml import etree
 
 from joblauncher import failpoints
 from joblauncher.failpoints import Failpoint
@@ -47,6 +52,8 @@ def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -
 
 
 CONFIG = """
+[server]
+port = {port}
 [storage]
 root = "{root}"
 [database]
@@ -76,6 +83,7 @@ class Site:
     url: str
     parallel: int = 4
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.config = self.folder / "wps-hpc.toml"
@@ -83,7 +91,14 @@ class Site:
         self.marks.mkdir()
         root = self.folder / "data"
         self.config.write_text(
-            CONFIG.format(root=root, url=self.url, parallel=self.parallel, processes=PROCESSES, shared=self.folder)
+            CONFIG.format(
+                port=_free_port(),
+                root=root,
+                url=self.url,
+                parallel=self.parallel,
+                processes=PROCESSES,
+                shared=self.folder,
+            )
         )
         self.settings: Settings = load_settings(self.config)
         self.store: Store = open_store(self.settings)
@@ -99,17 +114,28 @@ class Site:
         environment = {**os.environ}
         if failpoint is not None:
             environment[failpoints.VARIABLE] = f"{failpoint.value}:{self.marker(failpoint)}"
-        log = (self.folder / "worker.log").open("ab")
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "wps_hpc.cli", "--config", str(self.config), "worker"],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-        )
-        log.close()
+        worker = self._started("worker", environment=environment)
         self.workers.append(worker)
         return worker
+
+    def start_web(self, *options: str) -> str:
+        """The web side alone (``--no-worker``), or what ``options`` of ``serve`` say; its address once it answers."""
+        server = self._started("serve", *(options or ("--no-worker",)), environment=dict(os.environ))
+        self.servers.append(server)
+        address = self.settings.server.base_url
+        until(lambda: server.poll() is not None or _answers(address), "the web server answers")
+        assert server.poll() is None, (self.folder / "serve.log").read_text()
+        return address
+
+    def _started(self, *command: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{command[0]}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "wps_hpc.cli", "--config", str(self.config), *command],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
 
     def marker(self, failpoint: Failpoint) -> Path:
         """The file that says that a failpoint was reached."""
@@ -123,6 +149,21 @@ class Site:
     def mark(self, name: str, **inputs: Any) -> Job:
         """Accept one job that leaves the mark ``name``."""
         return self.execute("mark", folder=str(self.marks), name=name, **inputs)
+
+    def execute_over_http(self, client: httpx.Client, process: str, **inputs: Any) -> str:
+        """Send one asynchronous Execute by KVP; the status location of the answer."""
+        parameters = {
+            "service": "WPS",
+            "version": "1.0.0",
+            "request": "Execute",
+            "identifier": process,
+            "DataInputs": ";".join(f"{name}={value}" for name, value in inputs.items()),
+            "storeExecuteResponse": "true",
+            "status": "true",
+        }
+        answer = client.get("/wps", params=parameters)
+        assert answer.status_code == 200, answer.text
+        return str(etree.fromstring(answer.content).get("statusLocation"))
 
     def job(self, job_id: str) -> Job:
         """The job as it is now."""
@@ -153,9 +194,15 @@ class Site:
         self.workers[-1].kill()
         self.workers[-1].wait()
 
-    def spooler_pid(self) -> int | None:
-        """The spooler's process, None when there is none."""
-        return next(iter(_processes(f"--run {self.settings.storage.run}")), None)
+    def scheduler_started(self) -> list[str]:
+        """The tokens of all jobs that the spooler says it has started, one entry for each start."""
+        log = (self.settings.storage.run / "spooler.log").read_text()
+        return re.findall(r"started as (\w+),", log)
+
+    def descendants(self, pid: int) -> list[int]:
+        """All processes that descend from ``pid``, children first."""
+        children = _children(pid)
+        return children + [grandchild for child in children for grandchild in self.descendants(child)]
 
     def launcher_pids(self, job: Job) -> list[int]:
         """The launcher (and its child) of a job's current attempt, the launcher first."""
@@ -165,15 +212,27 @@ class Site:
 
     def close(self) -> None:
         """End everything."""
-        for worker in self.workers:
-            if worker.poll() is None:
-                worker.terminate()
-                worker.wait(30)
+        for process in self.workers + self.servers:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(30)
         for job in self.store.list_jobs(limit=10_000):
             _kill_marked(job)
         stop_spooler(self.settings)
         self.bell.close()
         self.store.close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/health", timeout=5).status_code > 0
+    except httpx.TransportError:
+        return False
 
 
 def stop_spooler(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """Every crash at every named place: the job ends truthfully, runs at most once, and never stays «running».
 
-Each failpoint kills, once, the process that reaches it: the test's own intake (in a child), the worker, the spooler or the
-launcher. A worker that died is replaced, as the supervisor does.
+Each failpoint kills, once, the process that reaches it: the test's own intake (in a child), the worker, the spooler or
+the launcher. A worker that died is replaced, as the supervisor does.
 """
 
 from __future__ import annotations
@@ -9,16 +9,25 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from joblauncher.failpoints import VARIABLE, Failpoint
+from joblauncher.formats.values import LiteralValue
 from tests.clusters.site import Site, until
+from tests.services import require
+from wps_hpc.errors import ServerBusy
+from wps_hpc.jobs.accept import Intake
 from wps_hpc.jobs.job import JobState
 from wps_hpc.jobs.progress import Progress
-from wps_hpc.jobs.request import Mode, Reference
+from wps_hpc.jobs.request import ExecuteRequest, Mode, Reference
+from wps_hpc.jobs.store import Store
 
 WORKER_POINTS = [
     Failpoint.PACKED,
@@ -274,6 +283,81 @@ def test_a_poll_sees_the_launchers_progress_and_the_row_follows(sqlite_site: Sit
     until(lambda: site.job(job.id).percent == 50, "the row follows")
     go.touch()
     assert until(lambda: (now := polled.get(job.id)) and now.final and now, "it ends").percent == 100
+
+
+def test_a_locked_database_delays_everything_and_loses_nothing(sqlite_site: Site) -> None:
+    site = sqlite_site
+    site.start_worker()
+    go = site.folder / "go"
+    before = site.mark("before", until=str(go))
+    site.in_state(before.id, JobState.RUNNING)
+    database = sqlite3.connect(site.folder / "jobs.sqlite", isolation_level=None)
+    database.execute("BEGIN EXCLUSIVE")
+    go.touch()
+    unlock = threading.Timer(4.0, lambda: None)
+    unlock.start()
+    until(lambda: site.job_folder(before).attempt(1).exit.exists(), "the job ends meanwhile")
+    unlock.join()
+    database.execute("ROLLBACK")
+    database.close()
+    assert site.ended(before.id).state is JobState.SUCCEEDED
+    assert site.ended(site.mark("after").id).state is JobState.SUCCEEDED
+
+
+def test_a_database_that_stays_locked_refuses_new_jobs_in_a_sentence(sqlite_site: Site) -> None:
+    site = sqlite_site
+    impatient = Store(site.url, busy_seconds=0.5)
+    intake = Intake(site.settings, impatient, site.catalogue, site.bell)
+    with sqlite3.connect(site.folder / "jobs.sqlite", isolation_level=None) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        request = ExecuteRequest("mark", "test", {"folder": (LiteralValue("/"),), "name": (LiteralValue("x"),)})
+        with pytest.raises(ServerBusy, match="try later"):
+            intake.execute(request)
+        database.execute("ROLLBACK")
+    impatient.close()
+    assert site.store.list_jobs() == []
+    assert not list((site.settings.storage.root / "jobs").glob("*/*"))
+
+
+def test_killed_web_processes_take_no_job_along(sqlite_site: Site) -> None:
+    """The whole server, supervised: web processes die while a job runs, and somebody answers again."""
+    site = sqlite_site
+    address = site.start_web("--no-worker")
+    site.start_worker()
+    go = site.folder / "go"
+    with httpx.Client(base_url=address) as client:
+        location = site.execute_over_http(client, "mark", folder=site.marks, name="one", until=go)
+    (job,) = site.store.list_jobs()
+    site.in_state(job.id, JobState.RUNNING)
+    for pid in site.descendants(site.servers[0].pid):
+        os.kill(pid, signal.SIGKILL)
+    go.touch()
+    assert site.ended(job.id).state is JobState.SUCCEEDED
+    until(lambda: "ProcessSucceeded" in _text(location), "the status is served again")
+
+
+def _text(address: str) -> str:
+    try:
+        return httpx.get(address, timeout=5).text
+    except httpx.TransportError:
+        return ""
+
+
+def test_a_full_disk_in_the_job_folder_is_told_as_such(tmp_path: Path) -> None:
+    """The whole storage on a small file system of its own: the process fills it."""
+    require("a small tmpfs", os.geteuid() == 0, "run the tests as root")
+    small = tmp_path / "data"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=700", "tmpfs", str(small)], check=True)
+    site = Site(tmp_path, f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    try:
+        site.start_worker()
+        ended = site.ended(site.execute("fill", megabytes=50).id)
+        assert ended.state is JobState.FAILED
+        assert ended.failure is not None and ended.failure.cause == "disk full", ended.failure
+    finally:
+        site.close()
+        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 def test_sync_calls_wait_for_their_job_and_take_little_longer_than_it(site: Site) -> None:

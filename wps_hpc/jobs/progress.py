@@ -24,8 +24,8 @@ _REMEMBERED = 10_000
 class Progress:
     """Reads jobs for clients. What the row says of a job's state counts; percent and message may be newer.
 
-    A poll that finds the launcher further than the row (running, or at its end) asks the worker to look at this job now.
-    Any number of threads may use it.
+    A poll that finds the launcher further than the row (running, or at its end) asks the worker to look at this job
+    now. Any number of threads may use it.
     """
 
     store: Store

@@ -44,3 +44,16 @@ def count_characters(text: Annotated[str, inputs.complex(formats.TEXT)]) -> int:
         How many there are.
     """
     return len(text)
+
+
+@process(title="Fill the disk", version="1.0.0")
+def fill(megabytes: int) -> int:
+    """Write a file of some megabytes into the working directory.
+
+    Returns:
+        The megabytes that were written.
+    """
+    with Path("filler").open("wb") as stream:
+        for _ in range(megabytes):
+            stream.write(b"x" * 1_000_000)
+    return megabytes
