@@ -1,0 +1,173 @@
+"""The five operations: what is sent, and what must come back for an answer to count."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from load import SERIAL, Exchange
+from lxml import etree
+from servers import Server, fetch
+
+#: Jobs whose status documents are polled.
+POLLED = 8
+#: Jobs of which none ends for so many seconds are stuck.
+STUCK_AFTER = 30.0
+STATUS_LOCATION = 'statusLocation="([^"]+)"'
+_WPS = "{http://www.opengis.net/wps/1.0.0}"
+_KVP = "/wps?service=WPS&version=1.0.0&request="
+_LATER = '<wps:ResponseForm><wps:ResponseDocument storeExecuteResponse="true" status="true"/></wps:ResponseForm>'
+_ENDS = re.compile(rb"<[\w.-]+:(ProcessSucceeded|ProcessFailed)[\s>/]")
+_PAUSE = 0.1
+#: A look at the jobs of a round ends after so many that have not ended: the later ones wait behind them.
+_OPEN_AT_MOST = 20
+
+
+class UnexpectedAnswer(Exception):
+    """A server does not do what is to be measured; the text says what it answered."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing to measure. ``exchanges`` prepares it on a server; ``aim``: so many times PyWPS.
+
+    ``most`` bounds the requests of a round, ``warm_up`` those before the first. ``drained``: the jobs that a round
+    leaves are waited for after it.
+    """
+
+    title: str
+    aim: float
+    exchanges: Callable[[Server], tuple[Exchange, ...]]
+    most: int = 200_000
+    warm_up: int = 200
+    drained: bool = False
+
+
+@dataclass(frozen=True)
+class Drained:
+    """What became of the jobs of a round, and how long after it the last one ended, in seconds."""
+
+    succeeded: int
+    failed: int
+    stuck: int
+    seconds: float
+
+
+def execute_document(text: str, form: str = "") -> str:
+    """A WPS 1.0.0 Execute of the echo process."""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<wps:Execute service="WPS" version="1.0.0" xmlns:wps="http://www.opengis.net/wps/1.0.0"'
+        ' xmlns:ows="http://www.opengis.net/ows/1.1"><ows:Identifier>echo</ows:Identifier><wps:DataInputs><wps:Input>'
+        "<ows:Identifier>text</ows:Identifier><wps:Data>"
+        f"<wps:LiteralData>{text}</wps:LiteralData></wps:Data></wps:Input></wps:DataInputs>{form}</wps:Execute>"
+    )
+
+
+def _get(path: str) -> str:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n"
+
+
+def _post(body: str) -> str:
+    return (
+        "POST /wps HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\nContent-Type: text/xml\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    )
+
+
+def _document(content: bytes, root: str, below: str) -> str:
+    """An answer as text, if it is such a document; raises UnexpectedAnswer."""
+    tree = etree.fromstring(content)
+    if tree.tag != f"{_WPS}{root}" or tree.find(f".//{below}") is None:
+        raise UnexpectedAnswer(content[:2000].decode(errors="replace"))
+    return content.decode()
+
+
+def _unchanging(root: str, below: str, query: str) -> Callable[[Server], tuple[Exchange, ...]]:
+    def exchanges(server: Server) -> tuple[Exchange, ...]:
+        path = _KVP + query
+        return (Exchange(_get(path), exact=_document(fetch(server.url + path), root, below)),)
+
+    return exchanges
+
+
+def _polls(server: Server) -> tuple[Exchange, ...]:
+    """The status documents of jobs that have succeeded."""
+    locations = [_accepted(server, f"polled {n}") for n in range(POLLED)]
+    drained = drain(locations)
+    if drained.succeeded != POLLED:
+        raise UnexpectedAnswer(f"{server.name}: of {POLLED} jobs {drained.succeeded} succeeded")
+    return tuple(
+        Exchange(
+            _get(location.removeprefix(server.url)),
+            exact=_document(fetch(location), "ExecuteResponse", f"{_WPS}ProcessSucceeded"),
+        )
+        for location in locations
+    )
+
+
+def _accepted(server: Server, text: str) -> str:
+    answer = fetch(f"{server.url}/wps", execute_document(text, _LATER).encode()).decode()
+    found = re.search(STATUS_LOCATION, answer)
+    if found is None:
+        raise UnexpectedAnswer(f"{server.name} accepts no asynchronous Execute: {answer[:2000]}")
+    return found[1]
+
+
+def _sync(server: Server) -> tuple[Exchange, ...]:
+    text = f"echo {SERIAL} echo"
+    return (Exchange(_post(execute_document(text)), holds=(f">{text}<", "ProcessSucceeded", ":ExecuteResponse>")),)
+
+
+def _async(server: Server) -> tuple[Exchange, ...]:
+    body = execute_document(f"echo {SERIAL} echo", _LATER)
+    return (Exchange(_post(body), holds=("ProcessAccepted", 'statusLocation="http', ":ExecuteResponse>")),)
+
+
+#: By the name that ``--only`` takes.
+OPERATIONS: Mapping[str, Operation] = {
+    "capabilities": Operation(
+        "GetCapabilities", 20, _unchanging("Capabilities", f"{_WPS}ProcessOfferings", "GetCapabilities")
+    ),
+    "describe": Operation(
+        "DescribeProcess",
+        20,
+        _unchanging("ProcessDescriptions", "ProcessDescription", "DescribeProcess&identifier=echo"),
+    ),
+    "status": Operation("status poll", 20, _polls),
+    "sync": Operation("sync Execute", 5, _sync, most=20_000),
+    "async": Operation("async accept", 10, _async, most=1_000, warm_up=8, drained=True),
+}
+
+
+def drain(locations: Sequence[str]) -> Drained:
+    """Wait until the jobs at these status locations have ended; one that does not end is stuck."""
+    began = changed = time.monotonic()
+    waiting, words = list(locations), Counter[str]()
+    while waiting and time.monotonic() < changed + STUCK_AFTER:
+        ended = _look(waiting, _OPEN_AT_MOST) or _look(waiting, len(waiting))
+        waiting = [location for location in waiting if location not in ended]
+        words.update(ended.values())
+        if ended:
+            changed = time.monotonic()
+        else:
+            time.sleep(_PAUSE)
+    return Drained(words["ProcessSucceeded"], words["ProcessFailed"], len(waiting), changed - began)
+
+
+def _look(waiting: Sequence[str], open_at_most: int) -> dict[str, str]:
+    """The jobs that have ended, and how."""
+    ended: dict[str, str] = {}
+    still_open = 0
+    for location in waiting:
+        found = _ENDS.search(fetch(location))
+        if found is not None:
+            ended[location] = found[1].decode()
+        else:
+            still_open += 1
+        if still_open >= open_at_most:
+            break
+    return ended
