@@ -133,7 +133,7 @@ class Jobs:
             self._terminate(job)
 
     def suspend(self, token: str) -> None:
-        """Stop all processes of a job. The clock goes on: time limits are the launcher's business."""
+        """Stop all processes of a job, the launcher too: with it stand the clocks of the limits that it enforces."""
         self._signal_tree(self._live[token], signal.SIGSTOP)
 
     def resume(self, token: str) -> None:
