@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import platform
 import re
 import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, Optional
 
 from joblauncher import verdict
@@ -33,6 +31,7 @@ from joblauncher.formats.status import FAILED, SUCCEEDED, StatusHead
 from joblauncher.formats.values import ValueFormatError, Values, values_from_json
 from joblauncher.inside import Pipes, live
 from joblauncher.outputs import BadOutput, check_outputs
+from joblauncher.standard_error import tell
 from joblauncher.supervise import Interrupted, Signals, Supervision
 from joblauncher.verify import Checked, OpenedJob, Refused, check, open_job
 from joblauncher.version import VERSION
@@ -92,16 +91,8 @@ _PARSER = _parser()
 
 
 def _say(code: int, text: str) -> int:
-    _tell(text)
+    tell(text)
     return code
-
-
-def _tell(text: str) -> None:
-    try:
-        print(f"joblauncher: {text}", file=sys.stderr, flush=True)
-    except OSError:
-        # Standard error may lie on the very disk that is full; the status and the exit code say it all the same.
-        sys.stderr = Path(os.devnull).open("w")  # or what could not be written would be tried again at the exit
 
 
 class _Run:
@@ -133,10 +124,10 @@ class _Run:
             failure = _cannot_start(error)
         except Exception as error:
             # A defect of the launcher: the job ends truthfully all the same.
-            traceback.print_exc()
+            tell(traceback.format_exc())
             failure = Failure("internal error", "The job could not be run.", detail=repr(error)[:500])
         if failure is not None:
-            _tell(f"{failure.cause}: {failure.detail or failure.text}")
+            tell(f"{failure.cause}: {failure.detail or failure.text}")
         return self._record(failure, outputs, refused)
 
     def _checked(self) -> Checked:

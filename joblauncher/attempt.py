@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from joblauncher.formats.atomic import write_atomic
 from joblauncher.formats.folder import AttemptFolder
 from joblauncher.formats.records import ClaimRecord, Failure, ResultRecord, dump
 from joblauncher.kernel import boot_id
+from joblauncher.standard_error import tell
 from joblauncher.verify import OpenedJob, Refused
 
 #: Written at claim time and freed at the end, so that a full disk can still be told.
@@ -96,7 +96,7 @@ def finish(attempt: Attempt, head: status.StatusHead, record: ResultRecord) -> O
         try:
             _commit(attempt, head, candidate)
         except OSError as error:
-            print(f"joblauncher: {attempt.folder.path}: {error}", file=sys.stderr)
+            tell(f"{attempt.folder.path}: {error}")
         else:
             return candidate
     return None
@@ -167,5 +167,5 @@ class Progress:
 
     def _complain(self, error: OSError) -> None:
         if not self._complained:
-            print(f"joblauncher: progress not written: {error}", file=sys.stderr)
+            tell(f"progress not written: {error}")
         self._complained = True

@@ -49,6 +49,8 @@ class Signals:
         for name in (*CANCELS, *TIME_WARNINGS, "SIGCONT"):
             signal.signal(signal.Signals[name], self._take)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        # Ignored by the parent, it would let no child be waited for.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, tuple(signal.Signals[name] for name in (*CANCELS, *TIME_WARNINGS)))
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 
@@ -104,10 +106,14 @@ class Supervision:
         """Run ``start`` in a guarded child until nothing of it is left, and say how it ended."""
         self._spawn(start)
         self._set_timers()
-        self._on_signals()
-        while not self._ended:
-            self._turn()
-        return self._conclude()
+        try:
+            self._on_signals()
+            while not self._ended:
+                self._turn()
+            return self._conclude()
+        except BaseException:
+            self._abandon()
+            raise
 
     def note(self, text: str) -> None:
         """Say something to the operator, in ``stderr.log``."""
@@ -202,7 +208,7 @@ class Supervision:
         try:
             kind, first, second = json.loads(line)
             _LINES[kind](self._progress, first, str(second))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             self.note(f"a report of the process cannot be read: {error!r}")
 
     def _on_outcome(self, content: bytes) -> None:
@@ -295,6 +301,12 @@ class Supervision:
             start_error=reaped.error,
         )
 
+    def _abandon(self) -> None:
+        """Let nothing of the process run on when the launcher itself has failed."""
+        with suppress(ProcessLookupError):
+            os.kill(self._guard, signal.SIGKILL)
+        reaper.kill_descendants(reaper.PATIENCE)
+
     def _reaped(self, guard_status: int) -> reaper.Reaped:
         """The guard's report. Where it was killed, its orphans have come to this process, and end here."""
         try:
@@ -320,7 +332,7 @@ class Supervision:
             return None
         try:
             told = json.loads(self._outcome)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.note(f"the outcome cannot be read: {error!r}")
             return None
         return told if isinstance(told, dict) else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional, TypeVar, Union
 
-from joblauncher.formats.values import Value, ValueFormatError, values_from_json, values_to_json
+from joblauncher.formats.values import Value, values_from_json, values_to_json
 
 SCHEMA = 1
 
@@ -196,7 +196,7 @@ def load(kind: type[R], content: bytes) -> R:
         if body.pop("schema") != SCHEMA:
             raise RecordError(f"{kind.__name__}: not written for schema {SCHEMA}")
         return kind(**{name: _revive(kind, name, part) for name, part in body.items()})
-    except (ValueError, TypeError, KeyError, AttributeError, ValueFormatError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RecordError(f"{kind.__name__}: {error}") from error
 
 

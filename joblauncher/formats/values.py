@@ -59,6 +59,21 @@ Value = Union[LiteralValue, BoundingBoxValue, FileValue, NestedValue]
 Values = Mapping[str, tuple[Value, ...]]
 
 _LEAF_KINDS: Mapping[str, Any] = {"literal": LiteralValue, "bbox": BoundingBoxValue, "file": FileValue}
+#: What the fields of a value are in JSON.
+_FIELD_TYPES: Mapping[str, Any] = {
+    "text": str,
+    "data_type": str,
+    "uom": str,
+    "lower": tuple,
+    "upper": tuple,
+    "crs": str,
+    "path": str,
+    "mime_type": str,
+    "encoding": str,
+    "schema": str,
+    "size": int,
+    "shared": bool,
+}
 _KIND_NAMES = {cls: kind for kind, cls in _LEAF_KINDS.items()}
 
 
@@ -72,16 +87,24 @@ def value_to_json(value: Value) -> dict[str, Any]:
 
 def value_from_json(record: Mapping[str, Any]) -> Value:
     """The value that ``value_to_json`` wrote; raises ValueFormatError on anything else."""
-    fields = dict(record)
-    kind = fields.pop("kind", None)
     try:
+        fields = dict(record)
+        kind = fields.pop("kind", None)
         if kind == "nested":
             return NestedValue(values_from_json(fields["values"]))
         if kind == "bbox":
             fields.update(lower=tuple(fields["lower"]), upper=tuple(fields["upper"]))
-        return _LEAF_KINDS[kind](**fields)  # type: ignore[no-any-return]
-    except (KeyError, TypeError) as error:
+        if all(_is_right(name, content) for name, content in fields.items()):
+            return _LEAF_KINDS[kind](**fields)  # type: ignore[no-any-return]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueFormatError(f"not a value: {str(record)[:200]}") from error
+    raise ValueFormatError(f"not a value: {str(record)[:200]}")
+
+
+def _is_right(name: str, content: object) -> bool:
+    if isinstance(content, tuple):
+        return _FIELD_TYPES[name] is tuple and all(type(part) in (int, float) for part in content)
+    return type(content) is _FIELD_TYPES[name]
 
 
 def values_to_json(values: Values) -> dict[str, list[dict[str, Any]]]:
@@ -91,6 +114,6 @@ def values_to_json(values: Values) -> dict[str, list[dict[str, Any]]]:
 
 def values_from_json(record: Mapping[str, Any]) -> dict[str, tuple[Value, ...]]:
     """The reverse of ``values_to_json``."""
-    if not isinstance(record, Mapping):
+    if not isinstance(record, Mapping) or not all(isinstance(items, list) for items in record.values()):
         raise ValueFormatError("values must be an object of lists")
     return {name: tuple(value_from_json(item) for item in occurrences) for name, occurrences in record.items()}

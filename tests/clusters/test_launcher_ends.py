@@ -522,6 +522,16 @@ def test_a_reserve_that_another_takes_is_an_exit_code(small_disk: Path) -> None:
     assert not job.attempt().result.exists()
 
 
+@pytest.mark.parametrize(
+    ("body", "code"), [("return {}", records.EXIT_SUCCEEDED), ("os._exit(3)", records.EXIT_FAILED)]
+)
+def test_a_standard_error_that_cannot_be_written_changes_nothing(tmp_path: Path, body: str, code: int) -> None:
+    job = make_job(tmp_path / "job", Recipe(body))
+    launcher = Launcher(("sh", "-c", 'exec "$@" 2>/dev/full', "sh", *MODULE.command))
+    assert launcher.run(job).returncode == code
+    assert job.status().state == ("succeeded" if code == 0 else "failed")
+
+
 def test_a_folder_that_cannot_be_written_is_an_exit_code(tmp_path: Path) -> None:
     require("The right to mount", os.geteuid() == 0, "run the tests as root")
     job = make_job(tmp_path / "job", Recipe())
@@ -530,6 +540,94 @@ def test_a_folder_that_cannot_be_written_is_an_exit_code(tmp_path: Path) -> None
     done = launcher.run(job)
     assert done.returncode == records.EXIT_NOT_WRITTEN
     assert "Read-only file system" in done.stderr
+
+
+# --- the launcher's own failures -------------------------------------------------------------------------------------
+
+_DEFECT = """
+import errno, os, sys
+from joblauncher import supervise
+from joblauncher.__main__ import main
+
+def no_fork():
+    raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+def defect(self):
+    if os.path.exists(sys.argv[4] + "/attempts/1/work/pid"):
+        raise RuntimeError("a defect")
+    turn(self)
+
+turn = supervise.Supervision._turn
+{change}
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def with_defect(job: MadeJob, change: str) -> records.Failure:
+    """Run a job with a launcher that was made to fail."""
+    done = Launcher((sys.executable, "-c", _DEFECT.format(change=change))).run(job)
+    assert done.returncode == records.EXIT_FAILED, done.stderr
+    return failure_of(job)
+
+
+def test_a_process_that_cannot_be_forked_is_told(tmp_path: Path) -> None:
+    failure = with_defect(make_job(tmp_path / "job", Recipe()), "os.fork = no_fork")
+    assert failure.cause == "could not start"
+    assert "Resource temporarily unavailable" in failure.detail
+
+
+def test_a_defect_of_the_launcher_is_told_and_leaves_no_process(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "job", Recipe(WITH_CHILDREN + RUNNING))
+    failure = with_defect(job, "supervise.Supervision._turn = defect")
+    assert (failure.cause, failure.detail) == ("internal error", "RuntimeError('a defect')")
+    gone(job.number("pid"), job.number("grouped"), job.number("apart"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[]", "5", "x", '["progress", "a", "b"]', '["other", 1, 2]', '["progress", NaN, ""]', '["progress", 5]'],
+)
+def test_progress_that_cannot_be_read_is_noted_and_no_more(tmp_path: Path, line: str) -> None:
+    body = f"os.write(job.report.__self__._descriptor, {line.encode()!r} + b'\\n'); return {{}}"
+    job = make_job(tmp_path / "job", Recipe(body))
+    assert MODULE.run(job).returncode == records.EXIT_SUCCEEDED
+    assert "cannot be read" in job.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cause"),
+    [
+        (b"[]", "exit code"),
+        (b"{}", "exit code"),
+        (b'{"outputs": {}', "exit code"),
+        (b'{"outputs": 5}', "bad output"),
+        (b'{"outputs": {"x": [{"kind": "literal", "text": 5}]}}', "bad output"),
+        (b'{"failure": 5}', "internal error"),
+        (b"[" * 9_999, "exit code"),
+    ],
+)
+def test_an_outcome_that_cannot_be_read_is_a_failure(tmp_path: Path, outcome: bytes, cause: str) -> None:
+    body = f"os._exit(tell({outcome!r}))"
+    # The outcome goes to the one pipe beside that of progress.
+    tell = """
+    def tell(content):
+        mine = job.report.__self__._descriptor
+        pipes = [n for n in map(int, os.listdir("/proc/self/fd")) if n > 2 and n != mine]
+        (pipe,) = [n for n in pipes if os.path.exists(f"/proc/self/fd/{n}")]
+        os.write(pipe, content + b"\\n")
+        return 0
+    """
+    job = make_job(tmp_path / "job", Recipe(textwrap.dedent(tell) + body))
+    assert MODULE.run(job).returncode == records.EXIT_FAILED
+    assert failure_of(job).cause == cause
+
+
+def test_an_outcome_beyond_all_bounds_is_refused(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "job", Recipe("return {'x': (LiteralValue('x' * (70 << 20)),)}"))
+    assert MODULE.run(job).returncode == records.EXIT_FAILED
+    failure = failure_of(job)
+    assert failure.cause == "bad output"
+    assert "belong into files" in failure.text
 
 
 # --- within a process that is already there --------------------------------------------------------------------------

@@ -108,18 +108,42 @@ def test_an_unknown_field_is_refused(kind: Any, record: Any, other: dict[str, in
 
 @pytest.mark.parametrize(("kind", "_record"), EVERY)
 @pytest.mark.parametrize(
-    "content", [b"", b"null", b"[]", b"5", b'"x"', b"{}", b'{"schema":1}', b"\xff", b"{" * 100_000]
+    "content", [b"", b"null", b"[]", b"5", b'"x"', b"{}", b'{"schema":1}', b"\xff", b"[" * 100_000]
 )
 def test_what_is_no_record_is_refused(kind: Any, _record: Any, content: bytes) -> None:
     with pytest.raises(RecordError):
         load(kind, content)
 
 
-@pytest.mark.parametrize(
-    "outputs",
-    [5, [], "x", {"a": 5}, {"a": [5]}, {"a": [{"kind": "other"}]}, {"a": [{"kind": "literal"}]}, {"a": [{"kind": []}]},
-     {"a": [{"kind": "bbox", "lower": 5, "upper": []}]}, {"a": [{"kind": "nested", "values": 5}]}],
-)  # fmt: skip
+def literal(**fields: Any) -> dict[str, Any]:
+    """Outputs with one literal of those fields."""
+    return {"a": [{"kind": "literal", **fields}]}
+
+
+WRONG_OUTPUTS = [
+    5,
+    [],
+    "x",
+    {"a": 5},
+    {"a": "b"},
+    {"a": [5]},
+    {"a": {"kind": "literal", "text": "x"}},
+    {"a": [["kind", "literal"]]},
+    {"a": [{"kind": "other"}]},
+    {"a": [{"kind": []}]},
+    literal(),
+    literal(text=5),
+    literal(text=[1]),
+    literal(text="x", uom=1),
+    literal(text="x", other="x"),
+    {"a": [{"kind": "file", "path": "p", "mime_type": "m", "size": True}]},
+    {"a": [{"kind": "bbox", "lower": 5, "upper": []}]},
+    {"a": [{"kind": "bbox", "lower": ["1"], "upper": [2]}]},
+    {"a": [{"kind": "nested", "values": 5}]},
+]
+
+
+@pytest.mark.parametrize("outputs", WRONG_OUTPUTS)
 def test_values_of_another_shape_are_refused(outputs: Any) -> None:
     body = json.loads(dump(ResultRecord("succeeded", 1.0, 2.0, "h")))
     with pytest.raises(RecordError):
