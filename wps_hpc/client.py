@@ -294,13 +294,11 @@ def _read_parameter(element: etree._Element) -> Parameter:
                 min_occurs=_count(element.get("minOccurs")),
                 max_occurs=_count(element.get("maxOccurs")),
             )
-    raise ClientError(
-        f"the description of {_text(element, 'ows:Identifier')} is of no kind that WPS 1.0.0 has"
-    )
+    raise ClientError(f"the description of {_text(element, 'ows:Identifier')} is of no kind that WPS 1.0.0 has")
 
 
-def _count(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 1
+def _count(text: str | None, default: int = 1) -> int:
+    return int(text) if text and text.isdecimal() else default
 
 
 def execute_document(process: ProcessInterface, inputs: Sequence[GivenInput], *, asynchronous: bool) -> bytes:
@@ -310,15 +308,11 @@ def execute_document(process: ProcessInterface, inputs: Sequence[GivenInput], *,
     """
     root = _wps.Execute(_ows.Identifier(process.identifier), service="WPS", version="1.0.0")
     if inputs:
-        root.append(
-            _wps.DataInputs(*(_input_element(process.inputs[given.identifier], given) for given in inputs))
-        )
+        root.append(_wps.DataInputs(*(_input_element(process.inputs[given.identifier], given) for given in inputs)))
     flag = "true" if asynchronous else "false"
     document = _wps.ResponseDocument(storeExecuteResponse=flag, status=flag, lineage="false")
     document.extend(
-        _wps.Output(
-            _ows.Identifier(output.identifier), asReference=flag if output.kind == "complex" else "false"
-        )
+        _wps.Output(_ows.Identifier(output.identifier), asReference=flag if output.kind == "complex" else "false")
         for output in process.outputs.values()
     )
     root.append(_wps.ResponseForm(document))
@@ -388,9 +382,7 @@ def split_bbox(text: str) -> tuple[list[str], list[str], str | None]:
 
 def _read_status(root: etree._Element) -> ExecuteStatus:
     if etree.QName(root).localname != "ExecuteResponse":
-        raise ClientError(
-            f"the server answered with {etree.QName(root).localname} instead of an ExecuteResponse"
-        )
+        raise ClientError(f"the server answered with {etree.QName(root).localname} instead of an ExecuteResponse")
     status = next(iter(root.iterfind("wps:Status/*", NAMESPACES)), None)
     if status is None:
         raise ClientError("the server's ExecuteResponse has no status")
@@ -398,11 +390,9 @@ def _read_status(root: etree._Element) -> ExecuteStatus:
     return ExecuteStatus(
         state=etree.QName(status).localname,
         message=(status.text or "").strip(),
-        percent=_count(status.get("percentCompleted", "0")),
+        percent=_count(status.get("percentCompleted"), 0),
         location=root.get("statusLocation"),
-        outputs=tuple(
-            _read_output(node) for node in root.iterfind("wps:ProcessOutputs/wps:Output", NAMESPACES)
-        ),
+        outputs=tuple(_read_output(node) for node in root.iterfind("wps:ProcessOutputs/wps:Output", NAMESPACES)),
         failure=None if report is None else read_exception_report(report),
     )
 
@@ -428,9 +418,7 @@ def _read_literal(identifier: str, data: etree._Element) -> OutputValue:
 
 def _read_bbox(identifier: str, data: etree._Element) -> OutputValue:
     corners = [_text(data, f"ows:{name}").split() for name in ("LowerCorner", "UpperCorner")]
-    return OutputValue(
-        identifier, text=",".join([*corners[0], *corners[1], *filter(None, [data.get("crs")])])
-    )
+    return OutputValue(identifier, text=",".join([*corners[0], *corners[1], *filter(None, [data.get("crs")])]))
 
 
 def _read_complex(identifier: str, data: etree._Element) -> OutputValue:
