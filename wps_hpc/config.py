@@ -136,6 +136,10 @@ class Limits(Section):
     log_bytes: int = Field(10_000_000, gt=0, description="What is kept of a job's standard output and error, each.")
     walltime_seconds: int = Field(3600, gt=0, description="Walltime of a process that states none.")
     max_walltime_seconds: int = Field(86_400, gt=0, description="No process or request gets more.")
+    max_cores: int | None = Field(None, gt=0, description="No process or request gets more cores.", examples=[64])
+    max_memory_mb: int | None = Field(
+        None, gt=0, description="No process or request gets more memory, in MiB.", examples=[256_000]
+    )
     memory_mb: int | None = Field(
         None, gt=0, description="Memory of a local job whose process states none, in MiB.", examples=[2048]
     )

@@ -70,6 +70,7 @@ folders = ["{shared}"]
 folders = ["{processes}"]
 watch_seconds = 0.2
 [clusters.local]
+command_seconds = 5.0
 query_seconds = 0.3
 lost_seconds = 2.0
 """

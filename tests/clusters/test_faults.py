@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from joblauncher.failpoints import VARIABLE, Failpoint
+from joblauncher.formats.records import Manifest, load
 from joblauncher.formats.values import LiteralValue
 from tests.clusters.site import Site, until
 from tests.services import require
@@ -214,6 +215,31 @@ def test_a_cancelled_job_is_dismissed_and_nothing_of_it_runs_on(sqlite_site: Sit
     ended = site.ended(job.id)
     assert (ended.state, ended.message) == (JobState.DISMISSED, "dismissed by the client")
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "its processes are gone")
+
+
+def test_a_cancel_while_the_submission_is_unknown_starts_nothing(sqlite_site: Site) -> None:
+    site = sqlite_site
+    first = site.start_worker(Failpoint.SUBMIT_BEFORE_COMMAND)
+    job = site.mark("one")
+    assert first.wait(60) == -signal.SIGKILL
+    site.intake.dismiss(job.id, "the client")
+    site.start_worker()
+    assert site.ended(job.id).state is JobState.DISMISSED
+    assert site.runs() == set()
+
+
+def test_resources_are_a_function_of_the_inputs(sqlite_site: Site) -> None:
+    site = sqlite_site
+    site.start_worker()
+    ended = site.ended(site.execute("sized", megabytes=7).id)
+    assert ended.state is JobState.SUCCEEDED, ended.failure
+    manifest = load(Manifest, site.job_folder(ended).manifest.read_bytes())
+    assert manifest.limits.memory_mb == 256 + 7 and manifest.resources["cores"] == 2
+    refused = site.ended(site.execute("sized", megabytes=-1).id)
+    assert refused.failure is not None
+    assert (refused.failure.code, refused.failure.locator) == ("InvalidParameterValue", "megabytes")
+    broken = site.ended(site.execute("sized", megabytes=0).id)
+    assert broken.failure is not None and "ZeroDivisionError" in broken.failure.text
 
 
 def test_a_job_that_waits_is_dismissed_at_once(sqlite_site: Site) -> None:

@@ -119,7 +119,9 @@ def test_every_option_of_the_template_can_be_uncommented_as_it_stands(tmp_path: 
     settings = load_settings(write(tmp_path, uncommented(render_template())))
     assert settings.server.public_url == "https://wps.example.org"
     assert settings.clusters["local"].python == "/usr/bin/python3"
-    assert settings.limits == Settings().limits.model_copy(update={"memory_mb": 2048})
+    assert settings.limits == Settings().limits.model_copy(
+        update={"memory_mb": 2048, "max_cores": 64, "max_memory_mb": 256_000}
+    )
 
 
 def test_the_template_has_every_option_with_its_description() -> None:

@@ -32,8 +32,8 @@ from wps_hpc.jobs.store import NotWaiting, Store, SubmissionChange, SubmissionFi
 
 log = logging.getLogger(__name__)
 
-#: How long after the submit command's own time limit a look-up's «none» begins to count, in seconds.
-LOOKUP_MARGIN = 30.0
+#: How long after the submit command's own time limit a look-up's «none» begins to count, as a share of that limit.
+LOOKUP_MARGIN = 1.0
 #: So many look-ups must have said «none».
 LOOKUPS_NEEDED = 2
 #: First and longest pause before another try after a transient refusal, in seconds.
@@ -151,7 +151,7 @@ class Dispatcher:
         submission = self.store.submission(job.submission_id) if job.submission_id is not None else None
         if submission is None or submission.state is not SubmitState.UNKNOWN:
             return
-        if self.cluster.scheduler.idempotent_submit:
+        if self.cluster.scheduler.idempotent_submit and job.cancel_requested is None:
             self._submit_same(job, submission)
             return
         known = Known(submission.token, None, submission.prepared_at)
@@ -172,7 +172,7 @@ class Dispatcher:
         self._submit(job, submission, order)
 
     def _absent(self, job: Job, submission: Submission) -> None:
-        settled = submission.prepared_at + self.cluster.settings.command_seconds + LOOKUP_MARGIN
+        settled = submission.prepared_at + self.cluster.settings.command_seconds * (1 + LOOKUP_MARGIN)
         if self.clock() < settled:
             return
         lookups = submission.lookups + 1

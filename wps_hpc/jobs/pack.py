@@ -7,10 +7,11 @@ stands in the launcher's command line, which travels through the scheduler and n
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +40,9 @@ from wps_hpc.jobs.request import ExecuteRequest, NestedGiven
 from wps_hpc.jobs.requestjson import from_json
 from wps_hpc.processes.catalogue import Catalogue, Entry
 from wps_hpc.processes.description import Resources
+from wps_hpc.processes.run import ProcessError
+
+log = logging.getLogger(__name__)
 
 _TOKEN_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _CHUNK = 1 << 20
@@ -115,6 +119,7 @@ class Packer:
         record = RequestRecord(
             request.process, _values(request.inputs), tuple(wish.wanted for wish in request.outputs), request.language
         )
+        resources = self._resources(entry, record, request.resources, folder)
         written = [_listed(folder, folder.payload, entry.payload), _listed(folder, folder.request, dump(record))]
         if entry.source is not None:
             folder.source.mkdir(mode=0o700, exist_ok=True)
@@ -122,7 +127,7 @@ class Packer:
         files = list(_files(record.inputs))
         written += [_hashed(folder, value) for value in files if not value.shared]
         shared = tuple(SharedFile(value.path, value.size or 0) for value in files if value.shared)
-        manifest = self._manifest(job, request, entry, cluster, tuple(written), shared)
+        manifest = self._manifest(job, resources, entry, cluster, tuple(written), shared)
         content = dump(manifest)
         write_atomic(folder.manifest, content)
         return manifest, hashlib.sha256(content).hexdigest()
@@ -130,13 +135,12 @@ class Packer:
     def _manifest(
         self,
         job: Job,
-        request: ExecuteRequest,
+        resources: Resources,
         entry: Entry,
         cluster: Cluster,
         files: tuple[ListedFile, ...],
         shared: tuple[SharedFile, ...],
     ) -> Manifest:
-        resources = self._resources(entry, request)
         return Manifest(
             job=job.id,
             submission=next_submission(job),
@@ -172,13 +176,36 @@ class Packer:
         )
         return replace(order, script=cluster.render_script(order))
 
-    def _resources(self, entry: Entry, request: ExecuteRequest) -> Resources:
+    def _resources(
+        self, entry: Entry, record: RequestRecord, wished: Mapping[str, int], folder: JobFolder
+    ) -> Resources:
+        """What the process says it needs for these inputs, as wished by the client, within the site's limits."""
         limits = self.settings.limits
-        stated: dict[str, Any] = {**vars(entry.description.resources), **request.resources}
+        stated: dict[str, Any] = {**vars(_needed(entry, record, folder)), **wished}
         walltime = stated["walltime_s"] or limits.walltime_seconds
         stated["walltime_s"] = min(walltime, limits.max_walltime_seconds)
         stated["memory_mb"] = stated["memory_mb"] or limits.memory_mb
+        _check_cap("cores", stated["cores"], limits.max_cores)
+        _check_cap("MiB of memory", stated["memory_mb"], limits.max_memory_mb)
         return Resources(**stated)
+
+
+def _needed(entry: Entry, record: RequestRecord, folder: JobFolder) -> Resources:
+    try:
+        return entry.runnable.resources_for(record, folder)
+    except ProcessError as error:
+        failure = Failure("process error", error.text, code=error.code, locator=error.locator)
+    except Exception as error:
+        # An author's function: whatever it raises is the process's failure, not the worker's.
+        log.exception("process %s cannot say what it needs", record.identifier)
+        failure = Failure("process error", f"The process cannot say what it needs: {type(error).__name__}: {error}")
+    raise PackFailed(failure)
+
+
+def _check_cap(what: str, needed: int | None, cap: int | None) -> None:
+    if needed is not None and cap is not None and needed > cap:
+        text = f"The process needs {needed} {what}; this service gives at most {cap}."
+        raise PackFailed(Failure("could not be submitted", text))
 
 
 def next_submission(job: Job) -> int:

@@ -115,9 +115,14 @@ def _check_resources(process: ProcessDescription, wishes: Mapping[str, int], lim
 
 
 def _cap(name: str, process: ProcessDescription, limits: Limits) -> int:
-    """Walltime has the site's cap; of anything else a request gets no more than the process states."""
-    if name == "walltime_s":
-        return limits.max_walltime_seconds
+    """The site's cap; without one, no more than the process states."""
+    sites = {
+        "walltime_s": limits.max_walltime_seconds,
+        "cores": limits.max_cores,
+        "memory_mb": limits.max_memory_mb,
+    }.get(name)
+    if sites is not None:
+        return sites
     stated: int | None = getattr(process.resources, name)
     if stated is None and name == "memory_mb":
         stated = limits.memory_mb

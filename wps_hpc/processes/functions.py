@@ -16,8 +16,9 @@ import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Callable, Union
+from typing import Any, Callable, Optional, Union
 
+from joblauncher.formats.folder import JobFolder
 from joblauncher.formats.records import RequestRecord
 from joblauncher.formats.values import Value
 from wps_hpc.processes import checks, conversion, docstrings, signature
@@ -33,11 +34,18 @@ NO_WISHES = Resources()
 class FunctionProcess:
     """A described function. Calling it calls the plain function; ``run`` is what the launcher calls (see Runnable)."""
 
-    def __init__(self, function: Callable[..., Any], description: ProcessDescription, bound: Signature) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        description: ProcessDescription,
+        bound: Signature,
+        needs: Optional[Callable[..., Resources]] = None,
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.description = description
         self.bound = bound
+        self.needs = needs
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """The function itself, as in a unit test."""
@@ -52,6 +60,19 @@ class FunctionProcess:
         if _found(self.function.__module__, self.function.__qualname__) is self:
             return str(self.function.__qualname__)
         return FunctionProcess, (self.function, self.description, self.bound)
+
+    def resources_for(self, request: RequestRecord, job: JobFolder) -> Resources:
+        """What a run with these inputs needs: as stated, or as the author's function says; see Runnable."""
+        if self.needs is None:
+            return self.description.resources
+        names = inspect.signature(self.needs).parameters
+        asked = [slot for slot in self.bound.parameters if slot.name in names]
+        given = conversion.arguments(asked, request.inputs, job)
+        own = {name: None for name, parameter in names.items() if parameter.default is inspect.Parameter.empty}
+        found = self.needs(**{**own, **given})
+        if not isinstance(found, Resources):
+            raise TypeError(f"{self.needs.__qualname__} returned {type(found).__name__} instead of Resources")
+        return found
 
     def run(self, request: RequestRecord, job: Job, folders: RunFolders) -> Mapping[str, tuple[Value, ...]]:
         """Call the function with a request's inputs; see Runnable for what this gives and raises."""
@@ -74,15 +95,17 @@ def process(
     metadata: Links = (),
     translations: Translations = (),
     profiles: Sequence[str] = (),
-    resources: Resources = NO_WISHES,
+    resources: Union[Resources, Callable[..., Resources]] = NO_WISHES,
     sync: str = "local",
     store_supported: bool = True,
     status_supported: bool = True,
 ) -> Callable[[Callable[..., Any]], FunctionProcess]:
     """The decorator. ``identifier`` is the function's name unless given; ``title`` and ``abstract`` the docstring's.
 
-    ``resources`` is what a job needs, ``sync`` where a synchronous call runs: "local", "cluster" or "refused". Raises
-    DescriptionError, naming function and parameter, when decorating something that no standard can express.
+    ``resources`` is what a job needs: Resources, or a function of some of the inputs (its parameters are named like the
+    process's own and get the same values; None for one that was not given) that returns them. ``sync`` is where a
+    synchronous call runs: "local", "cluster" or "refused". Raises DescriptionError, naming function and parameter, when
+    decorating something that no standard can express.
     """
 
     def decorate(function: Callable[..., Any]) -> FunctionProcess:
@@ -100,12 +123,25 @@ def process(
             store_supported=store_supported,
             status_supported=status_supported,
             sync=sync,
-            resources=resources,
+            resources=resources if isinstance(resources, Resources) else NO_WISHES,
         )
         _check(function, description)
-        return FunctionProcess(function, description, bound)
+        return FunctionProcess(function, description, bound, _needs(function, resources, bound))
 
     return decorate
+
+
+def _needs(
+    function: Callable[..., Any], resources: Union[Resources, Callable[..., Resources]], bound: Signature
+) -> Optional[Callable[..., Resources]]:
+    if isinstance(resources, Resources):
+        return None
+    known = {slot.name for slot in bound.parameters}
+    unknown = [name for name in inspect.signature(resources).parameters if name not in known]
+    if unknown:
+        text = f"{function.__qualname__}: resources ask for {', '.join(unknown)}, which the process does not take"
+        raise DescriptionError(text)
+    return resources
 
 
 def _found(module: str, qualname: str) -> Any:

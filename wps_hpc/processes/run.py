@@ -78,6 +78,10 @@ class Runnable(Protocol):
 
     description: ProcessDescription
 
+    def resources_for(self, request: RequestRecord, job: JobFolder) -> Resources:
+        """What a run with these inputs needs. Called by the server once all inputs are in the job folder; raises
+        ProcessError for inputs that the process cannot be run with."""
+
     def run(self, request: RequestRecord, job: Job, folders: RunFolders) -> Mapping[str, tuple[Value, ...]]:
         """Run once and return the outputs by identifier; files lie in ``folders.outputs`` with relative paths
         ``outputs/<name>``. Raises ProcessError for what the client should read; anything else is a defect of the

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from wps_hpc import Job, formats, inputs, process
+from wps_hpc import Job, ProcessError, Resources, formats, inputs, process
 
 
 def _mark(path: Path) -> None:
@@ -57,3 +57,19 @@ def fill(megabytes: int) -> int:
         for _ in range(megabytes):
             stream.write(b"x" * 1_000_000)
     return megabytes
+
+
+def _need(megabytes: int) -> Resources:
+    if megabytes < 0:
+        raise ProcessError("megabytes cannot be negative", "InvalidParameterValue", "megabytes")
+    return Resources(cores=2, memory_mb=256 + megabytes * megabytes // megabytes)
+
+
+@process(title="A size", version="1.0.0", resources=_need)
+def sized(megabytes: int, unit: str = "MB") -> str:
+    """Need as many megabytes as the input says.
+
+    Returns:
+        The size.
+    """
+    return f"{megabytes} {unit}"
