@@ -323,6 +323,25 @@ def test_sigterm_ends_the_spooler_and_leaves_the_jobs(site: Site) -> None:
     assert site.ended("w1").exit_code == 0
 
 
+def test_a_spooler_that_nobody_needs_ends(site: Site) -> None:
+    """No job, and no server that follows the changes: it leaves nothing running behind a demonstration or a test."""
+    site.spool.run.mkdir(parents=True, mode=0o700)
+    code = (
+        "import sys; from wps_hpc.clusters.spooler import __main__, daemon; daemon.IDLE_SECONDS = 0.2; "
+        "sys.exit(__main__.main(sys.argv[1:]))"
+    )
+    subprocess.run([sys.executable, "-c", code, "--run", str(site.spool.run)], check=True)
+    feed = site.transport.changes(10)
+    assert feed is not None
+    site.start(site.shell("w1", "sleep 2.5"))
+    assert site.ended("w1").word == Word.COMPLETED
+    assert site.log().count("spooler starts") == 1, "job and feed have kept it"
+    feed.close()
+    site.wait_until_gone()
+    assert not site.spool.socket.exists()
+    assert site.word("w1").word == Word.COMPLETED
+
+
 def test_records_stay_readable_json(site: Site) -> None:
     """For an operator with a pager, and for the next version."""
     site.start(site.shell("w1", "exit 0"))

@@ -64,6 +64,11 @@ class Clients:
             self._write(client)
 
     @property
+    def connected(self) -> int:
+        """How many clients there are; a server that runs is one, by its feed."""
+        return len(self._clients)
+
+    @property
     def waiting(self) -> bool:
         """Somebody has not yet got the whole answer."""
         return any(client.pending for client in self._clients)

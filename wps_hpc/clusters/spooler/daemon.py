@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 MODULE = "wps_hpc.clusters.spooler"
 #: How often the spooler looks whether it can still be reached, and forgets what is old. Seconds.
 _HOUSEKEEPING_SECONDS = 2.0
+#: Without jobs and clients for so long, a spooler ends; the next command starts another. Seconds.
+IDLE_SECONDS = 600.0
 #: How long the code on disk may take to say who it is; the last clients' time to take their answers. Seconds.
 _PROBE_SECONDS = 20.0
 _PARTING_SECONDS = 1.0
@@ -65,9 +67,10 @@ class Daemon:
         self._stopping: float | None = None
         self._upgrading = False
         self._next_housekeeping = 0.0
+        self._busy_at = time.monotonic()
 
     def serve(self) -> None:
-        """Run until a shutdown, SIGTERM, or the spool folder's disappearance; or turn into newer code."""
+        """Run until a shutdown, SIGTERM, long idleness, or the socket's disappearance; or turn into newer code."""
         become_subreaper()
         self._take_signals()
         self._jobs.adopt_all()
@@ -116,8 +119,14 @@ class Daemon:
         self._next_housekeeping = time.monotonic() + _HOUSEKEEPING_SECONDS
         self._jobs.drop_old()
         self._clients.drop_silent()
-        if not self._reachable() and not self._jobs.running:
+        if self._jobs.running:
+            self._busy_at = time.monotonic()
+        elif not self._reachable():
             log.warning("%s is gone: nobody can reach this spooler", self._spool.socket)
+            self._stop()
+        elif self._clients.connected:
+            self._busy_at = time.monotonic()
+        elif time.monotonic() > self._busy_at + IDLE_SECONDS:
             self._stop()
 
     def _reachable(self) -> bool:
