@@ -244,9 +244,9 @@ def test_the_walltime_stands_still_while_the_job_is_suspended(started: Started) 
     time.sleep(0.5)
     return {}
     """
-    job, process = started(Recipe(body, limits=Limits(walltime_s=4.0, grace_s=0.1)))
+    job, process = started(Recipe(body, limits=Limits(walltime_s=6.0, grace_s=0.1)))
     process.send_signal(signal.SIGSTOP)
-    resumed = threading.Timer(5.0, process.send_signal, [signal.SIGCONT])
+    resumed = threading.Timer(7.0, process.send_signal, [signal.SIGCONT])
     resumed.start()
     resumed.join()
     (job.attempt().work / "go").touch()
