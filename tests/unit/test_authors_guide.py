@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from joblauncher.formats.records import WantedOutput
+from joblauncher.formats.folder import JobFolder
+from joblauncher.formats.records import RequestRecord, WantedOutput
+from joblauncher.formats.values import FileValue
 from wps_hpc import BoundingBox, ComplexInput, FunctionProcess, Job, ProcessError, Quantity, Resources
 from wps_hpc.processes.description import NestedInputs
 
@@ -54,7 +56,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 
 def test_the_guide_has_a_block_for_each_subject(snippets: dict[str, FunctionProcess]) -> None:
-    assert list(snippets) == ["reverse", "literals", "kinds", "summarise", "primes", "sort_lines"]
+    assert list(snippets) == ["reverse", "literals", "kinds", "summarise", "count_bytes", "primes", "sort_lines"]
 
 
 def test_every_block_says_everything_to_people(snippets: dict[str, FunctionProcess]) -> None:
@@ -99,6 +101,13 @@ def test_several_outputs(snippets: dict[str, FunctionProcess], job: Job, mime_ty
         assert json.loads(summary.table.read_text()) == [[1, 1], [200, 40000]]
     else:
         assert summary.table.read_text().split() == ["1.0,1.0", "200.0,40000.0"]
+
+
+def test_resources_of_the_inputs(snippets: dict[str, FunctionProcess], tmp_path: Path) -> None:
+    (tmp_path / "raster.tif").write_bytes(b"x" * 2**21)
+    given = {"raster": (FileValue("raster.tif", "image/tiff"),)}
+    needed = snippets["count_bytes"].resources_for(RequestRecord("count_bytes", given), JobFolder(tmp_path))
+    assert needed == Resources(cores=1, memory_mb=256 + 8)
 
 
 def test_progress_and_time_warning(snippets: dict[str, FunctionProcess], job: Job) -> None:
