@@ -37,9 +37,7 @@ STARTS = (
     "ogc/gml/3.1.1/base/gml.xsd",
     "ogc/gml/3.2.1/gml.xsd",
 )
-_LOCATION = re.compile(
-    rb"""(schemaLocation\s*=\s*["'])https?://(schemas\.opengis\.net|www\.w3\.org)/([^"'\s]+)"""
-)
+_LOCATION = re.compile(rb"""(schemaLocation\s*=\s*["'])https?://(schemas\.opengis\.net|www\.w3\.org)/([^"'\s]+)""")
 _FOLDERS = {b"schemas.opengis.net": "ogc", b"www.w3.org": "w3"}
 
 

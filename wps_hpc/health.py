@@ -172,9 +172,7 @@ class Health:
     def processes(self) -> Part:
         """How many processes are offered, and how many could not be loaded."""
         problems = len(self.catalogue.problems)
-        return Part(
-            DEGRADED if problems else OK, {"offered": len(self.catalogue.entries()), "problems": problems}
-        )
+        return Part(DEGRADED if problems else OK, {"offered": len(self.catalogue.entries()), "problems": problems})
 
     def _longest_round(self) -> float:
         clusters = self.settings.clusters.values()

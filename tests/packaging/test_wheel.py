@@ -95,9 +95,7 @@ def test_every_package_in_the_tree_is_listed() -> None:
 
 def test_every_package_is_a_regular_one() -> None:
     # An editable install does not find a moved package without it.
-    assert [
-        name for name, folder in configured_packages().items() if not (folder / "__init__.py").exists()
-    ] == []
+    assert [name for name, folder in configured_packages().items() if not (folder / "__init__.py").exists()] == []
 
 
 def test_the_wheel_has_every_file_of_every_package(installed: Installed) -> None:

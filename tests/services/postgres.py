@@ -66,9 +66,7 @@ class Cluster:
 
 def find_programs() -> Path | None:
     """Return the folder with initdb, pg_ctl and postgres, or None; Debian keeps it off the PATH."""
-    candidates = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: float(p.parent.name), reverse=True
-    )
+    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: float(p.parent.name), reverse=True)
     if found := shutil.which("pg_config"):
         said = subprocess.run([found, "--bindir"], capture_output=True, text=True, check=False).stdout
         candidates.append(Path(said.strip()))
