@@ -62,6 +62,7 @@ class _News:
             self._drain()
 
     def descriptor(self) -> int | None:
+        """What to wait for; see ``Cluster.changes``."""
         with self._lock:
             if self._offered:
                 # It was offered before and no query followed: the reader did not care, and must not be woken for ever.
@@ -72,6 +73,7 @@ class _News:
             return None if self._feed is None else self._feed.fileno()
 
     def close(self) -> None:
+        """Let go of the feed."""
         with self._lock:
             if self._feed is not None:
                 self._feed.close()
@@ -190,7 +192,10 @@ TRANSPORTS: Mapping[str, Callable[[config.Storage], Transport]] = {
 
 
 def build_clusters(settings: config.Settings) -> Mapping[str, Cluster]:
-    """Every configured cluster by its name; runs nothing yet. Raises ConfigError for a template that cannot be used."""
+    """Every configured cluster by its name; runs nothing yet. Raises ConfigError for a template that cannot be used.
+
+    All local clusters share the one spooler of this host and storage.
+    """
     return {name: _build(name, own, settings.storage) for name, own in settings.clusters.items()}
 
 
