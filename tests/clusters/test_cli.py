@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -392,7 +393,7 @@ def test_a_job_that_is_not_there_is_a_sentence(cli: Cli, command: str) -> None:
 def test_purge_takes_what_has_expired(cli: Cli) -> None:
     cli("run", "hello", "name=Ada")
     assert cli("purge", "--dry-run").stdout == "0 jobs would be removed\n"
-    with sqlite3.connect(cli.folder / "wps-hpc-data" / "jobs.sqlite") as database:
+    with closing(sqlite3.connect(cli.folder / "wps-hpc-data" / "jobs.sqlite")) as database, database:
         database.execute("UPDATE jobs SET expires = 1")
     job_id = str(cli.jobs()[0]["id"])
     assert job_id in cli("purge", "--dry-run").stdout

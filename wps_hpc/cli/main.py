@@ -16,7 +16,6 @@ from pathlib import Path
 import click
 
 from wps_hpc import logs
-from wps_hpc.client import ClientError, ServiceFailure
 from wps_hpc.config import ConfigError, Settings, find_config, load_settings
 
 #: Command to the module that has it, loaded when the command is used: ``init`` need not wait for lxml and SQLAlchemy.
@@ -118,6 +117,8 @@ def _exit_code(arguments: list[str]) -> int:
 
 def _sentence(error: Exception) -> str:
     """What a person is told of an error; a defect of this program says so."""
+    # Imported when something has gone wrong: they would double the time that a small command takes.
+    from wps_hpc.client import ClientError, ServiceFailure
     from wps_hpc.jobs.store import StoreError
 
     if isinstance(error, ConfigError | ClientError | ServiceFailure | StoreError):
