@@ -34,6 +34,7 @@ from joblauncher.formats.records import (
 from joblauncher.formats.values import FileValue, NestedValue, Value, Values
 from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.clusters.schedulers.base import JobOrder
+from wps_hpc.clusters.scripts import ScriptError
 from wps_hpc.config import Settings
 from wps_hpc.jobs.job import Job
 from wps_hpc.jobs.request import ExecuteRequest, NestedGiven
@@ -90,6 +91,9 @@ class Packer:
         except OSError as error:
             text = "The job folder could not be written; is the disk full?"
             raise PackFailed(Failure("disk full", text, code="NotEnoughStorage", detail=str(error))) from error
+        except ScriptError as error:
+            text = "The job could not be prepared because of a fault in the server's batch template."
+            raise PackFailed(Failure("could not be submitted", text, detail=str(error))) from error
         reach(Failpoint.PACKED)
         return order
 
