@@ -33,7 +33,8 @@ from wps_hpc.clusters.spooler import proc
 from wps_hpc.clusters.spooler.spool import JobRecord, Word
 
 ROOT = Path(__file__).parents[2]
-UNTIL_GO = "while ! test -e go; do sleep 0.01; done"
+#: Ends with its folder at the latest: a test may leave it to nobody.
+UNTIL_GO = 'while ! test -e go && test -e "$PWD"; do sleep 0.01; done'
 
 
 @pytest.fixture
