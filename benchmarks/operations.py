@@ -22,8 +22,9 @@ _KVP = "/wps?service=WPS&version=1.0.0&request="
 _LATER = '<wps:ResponseForm><wps:ResponseDocument storeExecuteResponse="true" status="true"/></wps:ResponseForm>'
 _ENDS = re.compile(rb"<[\w.-]+:(ProcessSucceeded|ProcessFailed)[\s>/]")
 _PAUSE = 0.1
-#: A look at the jobs of a round ends after so many that have not ended: the later ones wait behind them.
-_OPEN_AT_MOST = 20
+#: A look at the jobs of a round ends after so many that have not ended, for the later ones wait behind them; but when
+#: none of these has ended for so many seconds, all are looked at.
+_OPEN_AT_MOST, _QUIET = 20, 3.0
 
 
 class UnexpectedAnswer(Exception):
@@ -148,7 +149,8 @@ def drain(locations: Sequence[str]) -> Drained:
     began = changed = time.monotonic()
     waiting, words = list(locations), Counter[str]()
     while waiting and time.monotonic() < changed + STUCK_AFTER:
-        ended = _look(waiting, _OPEN_AT_MOST) or _look(waiting, len(waiting))
+        quiet = time.monotonic() > changed + _QUIET
+        ended = _look(waiting, len(waiting) if quiet else _OPEN_AT_MOST)
         waiting = [location for location in waiting if location not in ended]
         words.update(ended.values())
         if ended:

@@ -95,7 +95,7 @@ class Options:
     shape: Shape
 
 
-def put_under_load(server: Server, operation: Operation, plan: Plan) -> Round:
+def put_under_load(operation: Operation, plan: Plan) -> Round:
     """One round, and the end of the jobs that it left."""
     outcome = _in_a_process_of_its_own(plan)
     drained = drain(outcome.collected) if operation.drained else None
@@ -117,6 +117,7 @@ def _in_a_process_of_its_own(plan: Plan) -> Outcome:
 
 def measure(operation: Operation, options: Options) -> dict[str, Measured]:
     """An operation on fresh servers, in alternating rounds; where jobs may get stuck, on fresh ones for each round."""
+    print(f"{operation.title} …", file=sys.stderr, flush=True)
     measured = {name: Measured(name) for name in SERVERS}
     spans = [1] * options.rounds if operation.drained else [options.rounds]
     for rounds in spans:
@@ -132,10 +133,10 @@ def _take_turns(
 ) -> None:
     plans = {server.name: _plan(server, operation, options) for server in running}
     for server in running:
-        put_under_load(server, operation, _short(plans[server.name], operation))
+        put_under_load(operation, _short(plans[server.name], operation))
     for _ in range(rounds):
         for server in running:
-            measured[server.name].rounds.append(put_under_load(server, operation, plans[server.name]))
+            measured[server.name].rounds.append(put_under_load(operation, plans[server.name]))
 
 
 def _started(stack: ExitStack, name: str, folder: Path, shape: Shape) -> Server:
