@@ -376,6 +376,36 @@ def test_the_revision_grows_and_is_the_same_for_all(folder: Path) -> None:
     assert seen == sorted(set(seen))
 
 
+def test_a_file_from_the_future_hides_no_change(folder: Path) -> None:
+    """Clients' documents are kept by revision, so a change under the same one would never be seen."""
+    (folder / "slope.py").write_text(source("slope"))
+    os.utime(folder / "slope.py", (2**32, 2**32))
+    one, other = Catalogue([], [folder]), Catalogue([], [folder])
+    one.reload()
+    before = one.revision
+    assert before < (time.time() + 60) * 1e6
+    _next_tick(folder)
+    (folder / "more.py").write_text(source("more"))
+    assert one.reload() and other.reload()
+    assert one.revision == other.revision > before
+
+
+def test_the_revision_grows_even_if_the_clock_of_the_files_goes_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "slope.py").write_text(source("slope"))
+    catalogue = Catalogue([], [folder])
+    catalogue.reload()
+    before = catalogue.revision
+    monkeypatch.setattr(room, "_revision", lambda *_: before - 1000)
+    (folder / "more.py").write_text(source("more"))
+    assert catalogue.reload()
+    assert catalogue.revision > before
+    settled = catalogue.revision
+    assert not catalogue.reload()
+    assert catalogue.revision == settled
+
+
 def _next_tick(folder: Path) -> None:
     """Wait until the file system's clock has moved on."""
     probe = folder.parent / "probe"

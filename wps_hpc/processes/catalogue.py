@@ -68,7 +68,8 @@ class _Stamp:
 
     @property
     def changed(self) -> int:
-        return max(self.mtime, self.ctime)
+        # Every change moves it, and nobody can set it: a copy keeps an old modification time, or one of the future.
+        return self.ctime
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Catalogue:
             _forget_removed(self._files, listings)
             self._files = _read_files(listings, self._files)
             before = self._state
-            self._state = _combined((*self._imported, *self._files.values()), listings)
+            self._state = _grown(before, _combined((*self._imported, *self._files.values()), listings))
             _log_news(before, self._state)
             return (before.entries, before.problems) != (self._state.entries, self._state.problems)
 
@@ -132,8 +133,9 @@ class Catalogue:
     def revision(self) -> int:
         """A number that grows with every change of the files: microseconds since 1970 of the latest one.
 
-        Made from the file system alone, so that all server processes that see the same files say the same
-        (``updateSequence``, OWS Common 06-121r3 §7.4.2); 0 when there is nothing to see.
+        Made from the file system, so that all server processes that see the same files say the same
+        (``updateSequence``, OWS Common 06-121r3 §7.4.2); 0 when there is nothing to see. Where its clock goes back, a
+        change of what is on offer still counts one up.
         """
         return self._state.revision
 
@@ -329,11 +331,16 @@ def _combined(origins: Sequence[_Origin], listings: Sequence[_Listing]) -> _Stat
     )
 
 
+def _grown(before: _State, after: _State) -> _State:
+    """``after`` with a revision that is greater where the entries are others, and never smaller."""
+    least = before.revision if after.entries == before.entries else before.revision + 1
+    return replace(after, revision=max(least, after.revision))
+
+
 def _revision(origins: Iterable[_Origin], listings: Iterable[_Listing]) -> int:
     """Microseconds of the latest change of a module's file, a watched folder or a file in one.
 
-    A removed file is seen by its folder's own change; the change time counts, as a copy may keep an older file's
-    modification time.
+    A removed file is seen by its folder's own change.
     """
     stamps = [origin.stamp for origin in origins]
     for listing in listings:
