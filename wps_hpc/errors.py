@@ -91,14 +91,14 @@ class MethodNotAllowed(OperationNotSupported):
 
 
 class VersionNegotiationFailed(ServiceError):
-    """None of the AcceptVersions is served."""
+    """None of the AcceptVersions is served; without a locator."""
 
     code = "VersionNegotiationFailed"
     http_status = 400
 
 
 class InvalidUpdateSequence(ServiceError):
-    """The client's updateSequence is newer than the service's."""
+    """The client's updateSequence is newer than the service's; without a locator."""
 
     code = "InvalidUpdateSequence"
     http_status = 400

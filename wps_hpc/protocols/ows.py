@@ -129,8 +129,7 @@ def negotiate_version(accepted: Iterable[str], served: Sequence[str]) -> str:
             return version
     if wanted:
         raise VersionNegotiationFailed(
-            f"None of the versions {', '.join(wanted)[:200]} is served; this service has {', '.join(served)}.",
-            "AcceptVersions",
+            f"None of the AcceptVersions {', '.join(wanted)[:200]} is served; this service has {', '.join(served)}."
         )
     return max(served)
 

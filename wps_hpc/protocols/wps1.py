@@ -228,8 +228,7 @@ def _check_not_newer(theirs: str, ours: int) -> None:
     counts = theirs.isascii() and theirs.isdigit() and len(theirs) < 100
     if not counts or int(theirs) > ours:
         raise InvalidUpdateSequence(
-            f"The updateSequence {theirs[:80]!r} is newer than the service's, {ours}, or not of this service.",
-            "updateSequence",
+            f"The updateSequence {theirs[:80]!r} is newer than the service's, {ours}, or not of this service."
         )
 
 
