@@ -160,12 +160,15 @@ def test_table_50_without_status_the_document_is_not_updated_before_the_end(clie
     settings = settings_with(limits={"sync_seconds": 0.01})
     form = document_xml("text", attributes='storeExecuteResponse="true"')
     answer = CheckedClient(create_app(settings, site.backend)).post(execute_xml("slow", form=form))
-    assert answer.status == 504
-    site.change(site.latest.id, state=JobState.RUNNING, percent=50, cancelled_by=None, finished=None)
-    assert poll(client, site).outcome == "ProcessAccepted"
+    assert answer.outcome == "ProcessAccepted", "stored: nobody need wait for it, and it is not dismissed"
+    assert answer.root.get("statusLocation") == f"{BASE}/wps/status/{site.latest.id}.xml"
+    site.change(site.latest.id, state=JobState.RUNNING, percent=50, message="half-way")
+    assert poll(client, site).body == answer.body
+    site.run(site.latest.id)
+    assert poll(client, site).outcome == "ProcessSucceeded"
 
 
-def test_table_50_store_without_status_answers_at_the_end_and_stores(client: CheckedClient, site: Site) -> None:
+def test_table_50_store_without_status_answers_a_quick_job_as_finished(client: CheckedClient, site: Site) -> None:
     form = document_xml("text", attributes='storeExecuteResponse="true"')
     answer = client.post(execute_xml("echo", literal_xml("text", "x"), form))
     assert answer.outcome == "ProcessSucceeded"

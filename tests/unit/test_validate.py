@@ -384,6 +384,7 @@ class TestMode:
         refused(StorageNotSupported, "storeExecuteResponse", store=True, process=unstored)
         silent = replace(PROCESS, status_supported=False)
         assert run(store=True, process=silent)
+        assert run(store=True, mode=Mode.ASYNC, process=silent).mode is Mode.ASYNC
         refused(StorageNotSupported, "status", store=True, status=True, process=silent)
 
     def test_a_process_may_refuse_to_be_waited_for(self) -> None:

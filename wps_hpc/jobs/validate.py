@@ -80,7 +80,9 @@ def validated(process: ProcessDescription, request: ExecuteRequest, settings: Se
 def _mode(process: ProcessDescription, request: ExecuteRequest) -> Mode:
     """The request's mode; ``auto`` becomes the one that is possible when the other is not."""
     _check_storage(process, request)
-    storable = process.store_supported and process.status_supported
+    # Who wants the stored response and no status (05-007r7 table 50) needs a process that stores, and no more.
+    reports = process.status_supported or (request.store and not request.status)
+    storable = process.store_supported and reports
     if request.mode is Mode.ASYNC and not storable:
         raise StorageNotSupported(f"{process.identifier} cannot run asynchronously; call it synchronously.", "mode")
     if request.mode is Mode.SYNC and process.sync == "refused":

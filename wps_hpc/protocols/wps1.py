@@ -179,12 +179,17 @@ class Wps1:
         job = self._backend.intake.execute(request)
         if request.mode is Mode.SYNC:
             job = self._finished(job)
-        elif self._limits.grace_seconds:
-            job = self._backend.intake.wait(job.id, self._limits.grace_seconds)
+        elif seconds := self._patience(request):
+            job = self._backend.intake.wait(job.id, seconds)
         execution = self._execution(job, request, request.lineage)
         if request.raw and job.state is JobState.SUCCEEDED:
             return raw_output(execution)
         return Answer(execute_response(execution), status=_http_status(job, request), headers=NO_STORE)
+
+    def _patience(self, request: ExecuteRequest) -> float:
+        """Seconds that the answer to an asynchronous call may wait for its job: a client that wants no status would
+        rather have the result, but what is stored is never dismissed for being slow (05-007r7 table 50)."""
+        return self._limits.grace_seconds if request.status else self._limits.sync_seconds
 
     def _finished(self, job: Job) -> Job:
         """The job of a synchronous call at its end; raises SyncTimeLimit when that does not come in time."""

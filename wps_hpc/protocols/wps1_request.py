@@ -70,7 +70,7 @@ def to_execute_request(operation: Execute, language: str, owner: str | None) -> 
         protocol=PROTOCOL,
         inputs=gather(operation.inputs),
         outputs=tuple(_only_complex_by_reference(wish, operation.process) for wish in form.outputs),
-        mode=Mode.ASYNC if form.store and form.status else Mode.SYNC,
+        mode=Mode.ASYNC if form.store else Mode.SYNC,
         raw=form.raw,
         store=form.store,
         status=form.status,

@@ -36,6 +36,9 @@ _SENTENCES: Mapping[JobState, str] = {
     JobState.DISMISSED: "The job was dismissed.",
 }
 
+#: What a stored response says until its job has ended when the client did not ask for status.
+_SILENT = "The job is accepted. Its result will be here; how far it is shows only with status=true."
+
 OpenFile = Callable[[FileValue], BinaryIO]
 
 
@@ -110,10 +113,12 @@ def _add_process(document: etree._Element, execution: Execution) -> None:
 
 
 def _add_status(document: etree._Element, job: Job, request: ExecuteRequest) -> None:
-    word = STATE_WORDS[job.state][0]
     if not job.final and request.store and not request.status:
         # «If status is false then the Status element shall not be updated until the process completes» (table 50).
-        word = "ProcessAccepted"
+        status = add(document, f"{{{WPS}}}Status", None, creationTime=_utc(job.created))
+        add(status, f"{{{WPS}}}ProcessAccepted", _SILENT)
+        return
+    word = STATE_WORDS[job.state][0]
     status = add(document, f"{{{WPS}}}Status", None, creationTime=creation_time(job))
     element = add(status, f"{{{WPS}}}{word}")
     if word == "ProcessFailed":
@@ -127,7 +132,11 @@ def _add_status(document: etree._Element, job: Job, request: ExecuteRequest) -> 
 def creation_time(job: Job) -> str:
     """When the process finished; until then, the time of this document (table 55), in UTC."""
     finished = job.finished if job.final else None
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() if finished is None else finished))
+    return _utc(time.time() if finished is None else finished)
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def message(job: Job) -> str:
