@@ -208,7 +208,11 @@ def _remarks(operation: Operation, one: Measured) -> list[str]:
     lines = []
     if errors := sum(each.errors for each in one.rounds):
         told = "; ".join(dict.fromkeys(text for each in one.rounds for text in each.told))
-        lines.append(f"{operation.title}, {one.server}: {errors} wrong answers: {told}")
+        right = ", ".join(f"{each.rate:.1f}" for each in one.rounds if not each.counts)
+        lines.append(
+            f"{operation.title}, {one.server}: {errors} wrong answers, beside {right} right ones a second in those "
+            f"rounds: {' '.join(told.split())}"
+        )
     drained = [each.drained for each in one.rounds if each.drained is not None]
     if drained:
         sent = sum(each.succeeded + each.failed + each.stuck for each in drained)
