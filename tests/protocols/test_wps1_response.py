@@ -203,6 +203,9 @@ def test_dismissed_says_by_whom(client: CheckedClient, site: Site) -> None:
     submit(client)
     site.dismiss(site.latest.id, "the operator")
     assert "dismissed by the operator" in poll(client, site).text(".//ows:ExceptionText")
+    # A job that ran also has its launcher's account of the end.
+    site.change(site.latest.id, failure=Failure("cancelled", "The process was cancelled.", "NoApplicableCode"))
+    assert "dismissed by the operator" in poll(client, site).text(".//ows:ExceptionText")
 
 
 @pytest.mark.parametrize("code", ["InvalidParameterValue", "NotEnoughStorage"])

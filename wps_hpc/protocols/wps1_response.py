@@ -152,11 +152,11 @@ def message(job: Job) -> str:
 
 def _add_failure(element: etree._Element, job: Job, language: str) -> None:
     failure = job.failure
-    if failure is not None:
-        report(element, failure.code, failure.text or _SENTENCES[JobState.FAILED], failure.locator, language)
-    else:
+    if job.state is JobState.DISMISSED or failure is None:
         by = f"The job was dismissed by {job.cancelled_by}." if job.cancelled_by else message(job)
         report(element, "NoApplicableCode", by, None, language)
+    else:
+        report(element, failure.code, failure.text or _SENTENCES[JobState.FAILED], failure.locator, language)
 
 
 # ---------------------------------------------------------------------------------------------------------- outputs
