@@ -119,6 +119,45 @@ def test_one_enormous_tag_is_refused_before_it_is_understood(client: CheckedClie
     assert peak < 6 * len(document)
 
 
+def peak_of(client: CheckedClient, document: bytes) -> tuple[Received, int]:
+    """The answer, and the most memory that it took to make it, in bytes."""
+    tracemalloc.start()
+    answer = client.post(document)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return answer, peak
+
+
+def test_namespaces_that_every_element_would_inherit(client: CheckedClient) -> None:
+    many = "".join(f' xmlns:n{number}="b"' for number in range(20_000))
+    document = f"<r{many}>{'<a xmlns:x="y"/>' * 1000}</r>".encode()
+    answer, peak = peak_of(client, document)
+    assert answer.exception == (400, "NoApplicableCode", None)
+    assert peak < 50 * len(document)
+
+
+def test_a_few_namespaces_that_very_many_elements_would_inherit(client: CheckedClient) -> None:
+    few = "".join(f' xmlns:n{number}="b"' for number in range(500))
+    document = f"<r{few}>{'<a xmlns:x="y"/>' * 90_000}</r>".encode()
+    answer, peak = peak_of(client, document)
+    assert answer.exception == (400, "NoApplicableCode", None)
+    assert peak < 100 * len(document)
+
+
+def test_namespaces_that_every_complex_input_would_copy(client: CheckedClient) -> None:
+    long = f'xmlns:n="{"u" * 9000}"'
+    inputs = complex_xml("<a/>") * 4000
+    document = execute_xml("echo", inputs).replace("<wps:Execute", f"<wps:Execute {long}", 1).encode()
+    answer, peak = peak_of(client, document)
+    assert answer.exception == (400, "NoApplicableCode", None)
+    assert peak < 80_000_000
+
+
+def test_many_tags_of_very_many_attributes(client: CheckedClient) -> None:
+    tag = "<a" + "".join(f' a{number}=""' for number in range(90_000)) + "/>"
+    assert client.post(f"<r>{tag * 12}</r>").exception == (400, "NoApplicableCode", None)
+
+
 def test_a_large_complex_input_costs_a_few_times_its_size(client: CheckedClient) -> None:
     content = "<r>" + "<a b='1'>text</a>" * 300_000 + "</r>"
     document = execute_xml("echo", complex_xml(content, 'mimeType="text/xml"')).replace("echo", "everything").encode()

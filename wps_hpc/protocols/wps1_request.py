@@ -82,10 +82,10 @@ def to_execute_request(operation: Execute, language: str, owner: str | None) -> 
 
 def gather(inputs: Sequence[tuple[str, Given]]) -> Mapping[str, tuple[Given, ...]]:
     """The occurrences of each input, in the order of the request."""
-    gathered: dict[str, tuple[Given, ...]] = {}
+    gathered: dict[str, list[Given]] = {}
     for identifier, value in inputs:
-        gathered[identifier] = (*gathered.get(identifier, ()), value)
-    return gathered
+        gathered.setdefault(identifier, []).append(value)
+    return {identifier: tuple(values) for identifier, values in gathered.items()}
 
 
 def check_form(form: ResponseForm, process: ProcessDescription) -> None:

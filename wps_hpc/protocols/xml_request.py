@@ -23,6 +23,13 @@ from wps_hpc.protocols.xml import WPS
 MAX_DEPTH = 256
 #: Elements outside of complex content. No real request has a thousandth of it.
 MAX_NODES = 100_000
+#: Attributes and namespace declarations of these elements, each counted for every element that keeps it: a declaration
+#: holds for all that stands inside, so a few thousand of them on the root would cost each child as much again.
+MAX_PARTS = 1_000_000
+#: Characters of the namespace declarations that hold at any place; complex inputs get a copy of them.
+MAX_SCOPE = 10_000
+#: Characters of all those copies. A request of many small inputs and long namespaces would grow a thousandfold.
+MAX_COPIES = 16_000_000
 #: Bytes of one tag, comment or processing instruction: ten million attributes would cost gigabytes.
 MAX_TAG = 1_000_000
 
@@ -90,7 +97,7 @@ def read_document(body: bytes, opaque: frozenset[str], charset: str | None = Non
     """Read a request; ``opaque`` names the elements of the WPS namespace whose content is kept as it is.
 
     ``charset`` is what the transport said, which counts more than the XML declaration (RFC 7303 §3). Raises BadRequest
-    for anything malformed, a document type declaration, or nesting deeper than MAX_DEPTH.
+    for anything malformed, a document type declaration, or more than one of this module's limits.
     """
     content = _as_utf8(body, charset)
     return Document(_Reader(content, opaque).read(), content)
@@ -128,6 +135,8 @@ class _Reader:
         self._open: list[Node] = []
         self._depth = 0
         self._count = 0
+        self._parts = 0
+        self._copies = 0
         self._declared: dict[str | None, str] = {}
         self._inside: _OpaqueContent | None = None
         self._parser = expat.ParserCreate("utf-8", "}")
@@ -197,6 +206,7 @@ class _Reader:
     def _node(self, name: str, attributes: dict[str, str]) -> Node:
         outer: Mapping[str | None, str] = self._open[-1].scope if self._open else {}
         declared, self._declared = self._declared, {}
+        self._weigh(attributes, outer, declared)
         namespace, _, local = name.rpartition("}")
         return Node(
             namespace,
@@ -206,6 +216,16 @@ class _Reader:
             frozenset(declared),
             self._parser.CurrentByteIndex,
         )
+
+    def _weigh(
+        self, attributes: Mapping[str, str], outer: Mapping[str | None, str], declared: Mapping[str | None, str]
+    ) -> None:
+        """Refuse what costs far more than its own size, before it is kept."""
+        self._parts += len(attributes) + (len(outer) + len(declared) if declared else 0)
+        if self._parts > MAX_PARTS:
+            raise BadRequest(f"The request has more than {MAX_PARTS} attributes and namespaces.")
+        if declared and _length(outer) + _length(declared) > MAX_SCOPE:
+            raise BadRequest(f"The request declares namespaces of more than {MAX_SCOPE} characters at one place.")
 
     def _end(self, _: str) -> None:
         self._depth -= 1
@@ -250,6 +270,9 @@ class _Reader:
         assert inside is not None
         if self._depth == inside.depth:
             node = self._open[-1]
+            self._copies += _length(node.scope)
+            if self._copies > MAX_COPIES:
+                raise BadRequest("The request has too many complex inputs for namespaces that long; shorten them.")
             node.content = inside.finish(self._body, self._parser.CurrentByteIndex, node.scope)
             self._watch_nodes()
             self._end(name)
@@ -257,6 +280,11 @@ class _Reader:
         self._depth -= 1
         if self._depth == inside.depth:
             self._watch_text(inside)
+
+
+def _length(declared: Mapping[str | None, str]) -> int:
+    """Characters of namespace declarations, about as they are written."""
+    return sum(len(prefix or "") + len(uri) + 10 for prefix, uri in declared.items())
 
 
 class _OpaqueContent:
