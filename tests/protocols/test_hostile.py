@@ -1,5 +1,6 @@
 """What a hostile client sends: refused with a report, never obeyed, never a traceback, never much memory."""
 
+import encodings
 import io
 import tracemalloc
 
@@ -130,7 +131,7 @@ def peak_of(client: CheckedClient, document: bytes) -> tuple[Received, int]:
 
 def test_namespaces_that_every_element_would_inherit(client: CheckedClient) -> None:
     many = "".join(f' xmlns:n{number}="b"' for number in range(20_000))
-    document = f"<r{many}>{'<a xmlns:x="y"/>' * 1000}</r>".encode()
+    document = (f"<r{many}>" + "<a xmlns:x='y'/>" * 1000 + "</r>").encode()
     answer, peak = peak_of(client, document)
     assert answer.exception == (400, "NoApplicableCode", None)
     assert peak < 50 * len(document)
@@ -138,7 +139,7 @@ def test_namespaces_that_every_element_would_inherit(client: CheckedClient) -> N
 
 def test_a_few_namespaces_that_very_many_elements_would_inherit(client: CheckedClient) -> None:
     few = "".join(f' xmlns:n{number}="b"' for number in range(500))
-    document = f"<r{few}>{'<a xmlns:x="y"/>' * 90_000}</r>".encode()
+    document = (f"<r{few}>" + "<a xmlns:x='y'/>" * 90_000 + "</r>").encode()
     answer, peak = peak_of(client, document)
     assert answer.exception == (400, "NoApplicableCode", None)
     assert peak < 100 * len(document)
@@ -167,6 +168,33 @@ def test_a_large_complex_input_costs_a_few_times_its_size(client: CheckedClient)
     tracemalloc.stop()
     assert answer.status == 400
     assert peak < 3 * len(document)
+
+
+@pytest.mark.parametrize("codec", ["punycode", "idna", "unicode_escape", "raw_unicode_escape", "utf-7", "undefined"])
+def test_codecs_that_are_no_character_sets_are_never_run(client: CheckedClient, codec: str) -> None:
+    refused = client.post(EXECUTE.replace("&x;", "x"), content_type=f"text/xml; charset={codec}")
+    assert refused.exception == (400, "NoApplicableCode", None)
+    declared = client.post(f"<?xml version='1.0' encoding='{codec}'?>{EXECUTE.replace('&x;', 'x')}")
+    assert declared.exception == (400, "NoApplicableCode", None)
+
+
+@pytest.mark.parametrize("where", ["transport", "input", "output"])
+def test_names_of_character_sets_that_are_unknown_are_not_remembered(client: CheckedClient, where: str) -> None:
+    name = f"unknown-{where}-" + "k" * 1000
+    if where == "transport":
+        client.post(EXECUTE, content_type=f"text/xml; charset={name}")
+    elif where == "input":
+        client.post(execute_xml("everything", complex_xml("text", f'mimeType="text/plain" encoding="{name}"')))
+    else:
+        client.kvp(
+            service="WPS",
+            version="1.0.0",
+            request="Execute",
+            Identifier="everything",
+            ResponseDocument=f"text@encoding={name}",
+        )
+    # Python's codec registry would keep every name for as long as the process lives.
+    assert not [known for known in vars(encodings)["_cache"] if known.startswith(f"unknown_{where}")]
 
 
 # Key-value pairs

@@ -109,3 +109,30 @@ def test_extension_for(mime_type: str, extension: str) -> None:
 )
 def test_is_text(mime_type: str, text: bool) -> None:
     assert formats.is_text(mime_type) is text
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("UTF-8", "utf_8"),
+        ("utf8", "utf_8"),
+        ("ISO-8859-1", "latin_1"),
+        ("latin1", "latin_1"),
+        ("ISO_8859-15", "iso8859_15"),
+        ("windows-1252", "cp1252"),
+        ("US-ASCII", "ascii"),
+        ("UTF-16LE", "utf_16_le"),
+        ("Shift_JIS", "shift_jis"),
+        ("KOI8-U", "koi8_u"),
+    ],
+)
+def test_character_sets_by_their_usual_names(name: str, codec: str) -> None:
+    assert formats.character_set(name) == codec
+    assert "a".encode(codec).decode(codec) == "a"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "base64", "punycode", "idna", "utf-7", "rot13", "zlib", "os", "../os", "x" * 10**6]
+)
+def test_what_is_no_character_set(name: str) -> None:
+    assert formats.character_set(name) is None

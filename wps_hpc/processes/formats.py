@@ -8,8 +8,10 @@ Node half: Python 3.9, standard library alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from encodings import aliases
 from typing import Optional
 
 from wps_hpc.processes.description import Format
@@ -71,6 +73,13 @@ ALIASES: Mapping[str, str] = {
     "application/vdn.laszip": "application/vnd.laszip",
 }
 
+#: What Python calls an encoding but is no character set; UTF-7 is one that hides markup from whoever looks for it.
+_NO_CHARACTER_SETS = frozenset(
+    ["base64_codec", "bz2_codec", "hex_codec", "mbcs", "quopri_codec", "rot_13", "utf_7", "uu_codec", "zlib_codec"]
+)
+_CHARACTER_SETS = frozenset({*aliases.aliases.values(), "koi8_u", "utf_8_sig"} - _NO_CHARACTER_SETS)
+_SEPARATORS = re.compile("[^a-z0-9]+")
+
 #: Types that are text although their names do not say so.
 _TEXT_SUBTYPES = frozenset({"json", "xml", "x-ogc-wms", "x-ogc-wfs", "x-ogc-wcs", "x-ogc-dods"})
 _EXTENSION_OF_SUFFIX: Mapping[str, str] = {"json": ".json", "xml": ".xml", "zip": ".zip", "gzip": ".gz"}
@@ -97,6 +106,17 @@ def is_text(mime_type: str) -> bool:
     essence = split_mime(mime_type)[0]
     subtype = essence.partition("/")[2]
     return essence.startswith("text/") or subtype in _TEXT_SUBTYPES or subtype.endswith(("+json", "+xml"))
+
+
+def character_set(name: str) -> Optional[str]:
+    """Python's codec for the character set of that name, or None when there is none.
+
+    Python's own look-up must never see a client's word: it keeps every unknown name for good, and some of its codecs
+    take quadratic time (punycode, idna) or are no character sets.
+    """
+    plain = _SEPARATORS.sub("_", name[:40].lower()).strip("_")
+    codec = aliases.aliases.get(plain, plain)
+    return codec if codec in _CHARACTER_SETS else None
 
 
 def extension_for(mime_type: str) -> str:

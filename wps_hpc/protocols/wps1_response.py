@@ -15,6 +15,7 @@ from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue
 from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
 from wps_hpc.processes.description import ProcessDescription
+from wps_hpc.processes.formats import character_set
 from wps_hpc.protocols.ows import report
 from wps_hpc.protocols.wps1_describe import add_brief, add_words, data_type_reference
 from wps_hpc.protocols.wps1_lineage import add_bounding_box, add_lineage
@@ -291,9 +292,12 @@ def _bare(mime_type: str) -> str:
 
 def _text(content: bytes, encoding: str | None) -> str | None:
     """The content as text that XML can carry without changing it, or None."""
+    codec = "utf-8" if encoding is None or is_base64(encoding) else character_set(encoding)
+    if codec is None:
+        return None
     try:
-        text = content.decode("utf-8" if encoding is None or is_base64(encoding) else encoding)
-    except (UnicodeDecodeError, LookupError):
+        text = content.decode(codec)
+    except UnicodeDecodeError:
         return None
     return text if is_legal(text) else None
 

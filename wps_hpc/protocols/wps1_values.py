@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import codecs
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from joblauncher.formats.values import BoundingBoxValue, LiteralValue
 from wps_hpc.errors import InvalidParameterValue, MissingParameterValue
 from wps_hpc.jobs.request import InlineContent, Reference, Transmission
 from wps_hpc.processes.description import Input, LiteralData
+from wps_hpc.processes.formats import character_set
 from wps_hpc.protocols.ows import boolean
 
 BASE64 = "base64"
@@ -38,7 +38,7 @@ class Encoding:
 def literal(text: str, described: Input | None, uom: str | None) -> LiteralValue:
     """A literal of the input's own type; what the client calls the type changes nothing."""
     data = described.data if described else None
-    return LiteralValue(text, data.data_type if isinstance(data, LiteralData) else "string", uom)
+    return LiteralValue(text, data.data_type if isinstance(data, LiteralData) else "string", uom or None)
 
 
 def inline_text(text: str, form: Encoding, identifier: str) -> InlineContent:
@@ -65,11 +65,10 @@ def decode_base64(text: str, identifier: str) -> bytes:
 
 
 def _encode(text: str, charset: str | None, identifier: str) -> bytes:
+    # What is no character set may still be an encoding that the process takes: that is checked with its formats.
+    codec = character_set(charset) if charset else None
     try:
-        return text.encode(codecs.lookup(charset).name if charset else "utf-8")
-    except LookupError:
-        # Not a character set: whether the process takes such an encoding is checked with its formats.
-        return text.encode()
+        return text.encode(codec or "utf-8")
     except UnicodeError as error:
         raise InvalidParameterValue(
             f"The input {identifier} has characters that {charset} cannot express.", identifier

@@ -17,6 +17,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from wps_hpc.errors import BadRequest
+from wps_hpc.processes.formats import character_set
 from wps_hpc.protocols.xml import WPS
 
 #: Elements within elements; deeper documents are refused.
@@ -119,9 +120,12 @@ def _as_utf8(body: bytes, charset: str | None) -> bytes:
 def _recode(body: bytes, encoding: str) -> bytes:
     if encoding.lower() in ("utf-8", "utf8", "us-ascii", "ascii"):
         return body
+    codec = character_set(encoding)
+    if codec is None:
+        raise BadRequest(f"{encoding[:40]!r} is no character set that is known here; send the request as UTF-8.")
     try:
-        return body.decode(encoding).encode()
-    except (UnicodeError, LookupError) as error:
+        return body.decode(codec).encode()
+    except UnicodeError as error:
         raise BadRequest(f"The request cannot be read as {encoding[:40]}; send it as UTF-8.") from error
 
 
