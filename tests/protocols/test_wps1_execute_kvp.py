@@ -121,6 +121,14 @@ def test_10_2_2_1_complex_text_and_base64(client: CheckedClient, site: Site) -> 
     assert site.received.inputs["complex"] == (InlineContent(b"\0\1\xfe", "image/tiff", "base64"),)
 
 
+def test_empty_attributes_say_nothing(client: CheckedClient, site: Site) -> None:
+    client.kvp(f"{START}&DataInputs=width=35@datatype=@uom=;complex=a@mimeType=@encoding=@schema=")
+    assert site.received.inputs["width"] == (LiteralValue("35", "double"),)
+    assert site.received.inputs["complex"] == (InlineContent(b"a"),)
+    answer = client.kvp(f"{START}&DataInputs=complex=@href=")
+    assert answer.exception == (400, "MissingParameterValue", "complex")
+
+
 def test_10_2_2_1_bad_base64(client: CheckedClient) -> None:
     answer = client.kvp(f"{START}&DataInputs=complex=%21%21@mimeType=image/tiff@encoding=base64")
     assert answer.exception == (400, "InvalidParameterValue", "complex")

@@ -282,6 +282,11 @@ def test_invalid_response_forms(client: CheckedClient, form: str, locator: str) 
     assert answer.exception == (400, "InvalidParameterValue", locator)
 
 
+def test_an_empty_uom_says_nothing(client: CheckedClient, site: Site) -> None:
+    client.post(execute_xml("echo", literal_xml("text", "x", ' dataType="" uom=""')))
+    assert site.received.inputs["text"] == (LiteralValue("x", "string"),)
+
+
 def test_output_without_identifier(client: CheckedClient) -> None:
     form = "<wps:ResponseDocument><wps:Output/></wps:ResponseDocument>"
     assert client.post(execute_xml("echo", form=form)).exception == (400, "MissingParameterValue", "Identifier")

@@ -271,6 +271,22 @@ def test_all_outputs_when_none_is_named(client: CheckedClient) -> None:
     assert sorted(str(name) for name in found) == ["number", "text"]
 
 
+def test_all_outputs_come_in_the_order_of_the_description(client: CheckedClient, site: Site) -> None:
+    answer = client.post(execute_xml("echo", literal_xml("width", "2") + literal_xml("text", "hi")))
+    assert [element.text for element in answer.all("wps:ProcessOutputs/wps:Output/ows:Identifier")] == ["text", "width"]
+    # Of a process that is no longer on offer, in any order.
+    site.change(submit_echo(client, site), process="gone")
+    names = {element.text for element in poll(client, site).all("wps:ProcessOutputs/wps:Output/ows:Identifier")}
+    assert names == {"text", "width"}
+
+
+def submit_echo(client: CheckedClient, site: Site) -> str:
+    """A stored, finished echo of two literals; its job id."""
+    form = document_xml(attributes='storeExecuteResponse="true"')
+    client.post(execute_xml("echo", literal_xml("width", "2") + literal_xml("text", "hi"), form))
+    return site.latest.id
+
+
 def test_only_the_outputs_asked_for_in_their_order(client: CheckedClient) -> None:
     inputs = literal_xml("text", "x") + literal_xml("number", "4") + literal_xml("width", "2")
     answer = client.post(execute_xml("echo", inputs, document_xml("width", "text")))

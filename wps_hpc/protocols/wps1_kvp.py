@@ -127,8 +127,10 @@ def _item(part: str, parameter: str, *, plus: bool) -> Item:
     identifier = decode(name, parameter, plus=plus).strip()
     if not identifier:
         raise MissingParameterValue(f"An item of {parameter} has no name.", parameter)
-    pairs = dict(_attribute(text, identifier, plus) for text in attributes)
-    return Item(identifier, decode(value, identifier, plus=plus), pairs)
+    pairs = (_attribute(text, identifier, plus) for text in attributes)
+    # An empty attribute says nothing, but an empty address is a missing one.
+    said = {name: text for name, text in pairs if text or name == "href"}
+    return Item(identifier, decode(value, identifier, plus=plus), said)
 
 
 def _attribute(text: str, identifier: str, plus: bool) -> tuple[str, str]:

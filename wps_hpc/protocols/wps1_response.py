@@ -174,11 +174,12 @@ def _add_outputs(document: etree._Element, execution: Execution) -> None:
 
 
 def _wanted(execution: Execution) -> Iterator[tuple[OutputWish | None, str, Value]]:
-    """The outputs to write, in the order in which they were asked for; all of them when none was named."""
+    """The outputs to write, in the order in which they were asked for; all, as described, when none was named."""
     outputs = execution.outputs or {}
+    described = [output.identifier for output in execution.process.outputs] if execution.process else []
     wishes: Mapping[str, OutputWish | None] = {
         wish.wanted.identifier: wish for wish in execution.request.outputs
-    } or dict.fromkeys(outputs)
+    } or dict.fromkeys([*described, *outputs])
     for identifier, wish in wishes.items():
         for value in outputs.get(identifier, ()):
             if type(value) in _WRITERS:
