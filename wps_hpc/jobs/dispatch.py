@@ -10,9 +10,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Unpack
 
 from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.records import Failure, RecordError
@@ -27,8 +26,9 @@ from wps_hpc.clusters.schedulers.base import (
 )
 from wps_hpc.config import Limits
 from wps_hpc.jobs.job import Job, JobState, Submission, SubmitState
+from wps_hpc.jobs.lease import LeaseLost
 from wps_hpc.jobs.pack import Packer, PackFailed
-from wps_hpc.jobs.store import NotWaiting, Store, SubmissionChange, SubmissionFields
+from wps_hpc.jobs.store import Change, JobFields, NotWaiting, Store, StoreError, SubmissionChange
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ RETRY_FIRST, RETRY_LONGEST = 2.0, 120.0
 class Dispatcher:
     """Submits the jobs of one cluster. ``changed`` is told the id of every job whose state it changed.
 
-    ``places`` guards the count of free places, which all clusters share.
+    ``places`` guards the count of free places, which all clusters share. ``clock`` gives times for the database,
+    ``steady`` measures pauses, as it cannot be set.
     """
 
     cluster: Cluster
@@ -55,6 +56,7 @@ class Dispatcher:
     changed: Callable[[str], None]
     places: threading.Lock
     clock: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
     _retries: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def round(self) -> float | None:
@@ -64,32 +66,64 @@ class Dispatcher:
         """
         unknown = self.store.in_state(self.cluster.name, JobState.SUBMITTING)
         for job in unknown:
-            self._recover(job)
+            if not self._each(job, self._recover):
+                break  # each of the others would wait for the command's whole time limit
         self._fill()
         return self.cluster.settings.query_seconds if unknown or self._retries else None
 
     def _fill(self) -> None:
+        places = self.store.load().free(self.limits)
         waiting = self.store.next_accepted(self.cluster.name, self.limits.parallel + len(self._retries))
+        self._forget_all_but({job.id for job in waiting})
         for job in waiting:
-            not_before, _ = self._retries.get(job.id, (0.0, 0.0))
-            if self.clock() >= not_before and not self._sent(job):
+            if places <= 0:
                 return
+            not_before, _ = self._retries.get(job.id, (0.0, 0.0))
+            if self.steady() >= not_before and self._each(job, self._send):
+                places -= 1
 
-    def _sent(self, job: Job) -> bool:
-        """Submit one job; false when there is no place left."""
+    def _forget_all_but(self, waiting: Collection[str]) -> None:
+        """Jobs that were dismissed or held between two tries are not tried again."""
+        self._retries = {job_id: retry for job_id, retry in self._retries.items() if job_id in waiting}
+
+    def _each(self, job: Job, step: Callable[[Job], bool]) -> bool:
+        """The answer of one job's step; what goes wrong with this job alone must keep no other from its turn."""
         try:
-            order = self.packer.pack(job, self.packer.request(job), self.cluster)
-        except PackFailed as failed:
-            self._fail(job, failed.failure)
+            return step(job)
+        except (LeaseLost, StoreError):
+            raise
+        except Exception:
+            log.exception("job %s: a defect; it is looked at again in the next round", job.id)
             return True
+
+    def _send(self, job: Job) -> bool:
+        """Submit one job, if there is a place left for it; false when it took none."""
+        order = self._order(job)
+        if order is None:
+            return False
         with self.places:
             if self.store.load().free(self.limits) <= 0:
                 return False
             submission = self._begun(job, order)
-        if submission is not None:
-            reach(Failpoint.SUBMIT_BEFORE_COMMAND)
-            self._submit(job, submission, order)
+        if submission is None:
+            return False
+        reach(Failpoint.SUBMIT_BEFORE_COMMAND)
+        self._submit(job, submission, order)
         return True
+
+    def _order(self, job: Job) -> JobOrder | None:
+        """The order for a job whose folder is complete now; None when that cannot be, and the job has failed."""
+        try:
+            return self.packer.pack(job, self.packer.request(job), self.cluster)
+        except PackFailed as failed:
+            failure = failed.failure
+        except Exception as error:
+            # Nobody has this job yet, so it can fail truthfully; otherwise it would stand before all others for ever.
+            log.exception("job %s: cannot be prepared", job.id)
+            text = "The job could not be prepared because of a fault in the server."
+            failure = Failure("internal error", text, detail=repr(error))
+        self._fail(job, failure)
+        return None
 
     def _begun(self, job: Job, order: JobOrder) -> Submission | None:
         try:
@@ -116,52 +150,63 @@ class Dispatcher:
             log.warning("job %s: submission %s has no known outcome: %s", job.id, submission.token, outcome.why)
 
     def _refused(self, job: Job, submission: Submission, outcome: Refused) -> None:
+        """Record the refusal together with what becomes of the job: a crash must not come between them."""
         log.warning("job %s: submission %s refused: %s", job.id, submission.token, outcome.why)
-        self._note_submission(submission, state=SubmitState.REFUSED)
+        refused = SubmissionChange(submission.id, {"state": SubmitState.REFUSED})
         if not outcome.transient:
-            self._fail(job, Failure("could not be submitted", outcome.client_text, detail=outcome.why))
+            self._fail(job, Failure("could not be submitted", outcome.client_text, detail=outcome.why), refused)
             return
         self._retry_later(job)
-        self.store.change(
-            job.id, self.epoch, state=JobState.ACCEPTED, message=outcome.client_text, reason=outcome.client_text
-        )
+        text = outcome.client_text
+        self._change(job, {"state": JobState.ACCEPTED, "message": text, "reason": text}, refused)
 
     def _retry_later(self, job: Job) -> None:
         _, pause = self._retries.get(job.id, (0.0, RETRY_FIRST / 2))
         pause = min(pause * 2, RETRY_LONGEST)
-        self._retries[job.id] = (self.clock() + pause * random.uniform(0.75, 1.25), pause)
+        self._retries[job.id] = (self.steady() + pause * random.uniform(0.75, 1.25), pause)
 
-    def _fail(self, job: Job, failure: Failure) -> None:
+    def _fail(self, job: Job, failure: Failure, *submissions: SubmissionChange) -> None:
         log.error("job %s: failed before it ran: %s (%s)", job.id, failure.text, failure.detail)
         self._retries.pop(job.id, None)
         dismissed = job.cancel_requested is not None
-        self.store.change(
-            job.id,
-            self.epoch,
-            state=JobState.DISMISSED if dismissed else JobState.FAILED,
-            message=failure.text,
-            failure=failure,
-            finished=self.clock(),
-            scheduler_gone=True,
-        )
-        self.changed(job.id)
+        ended: JobFields = {
+            "state": JobState.DISMISSED if dismissed else JobState.FAILED,
+            "message": failure.text,
+            "failure": failure,
+            "finished": self.clock(),
+            "scheduler_gone": True,
+        }
+        self._change(job, ended, *submissions)
 
-    def _recover(self, job: Job) -> None:
-        """A job whose submission is unknown: find it, or make sure that nobody has it, then let it be sent again."""
+    def _change(self, job: Job, fields: JobFields, *submissions: SubmissionChange) -> None:
+        """Change a job and its submission in one transaction; a job that ended meanwhile stays as it is."""
+        applied = self.store.apply(self.epoch, [Change(job.id, fields)], submissions)
+        for refusal in applied.refused.values():
+            log.warning("job %s: left as it is: %s", job.id, refusal)
+        if applied.jobs:
+            self.changed(job.id)
+
+    def _recover(self, job: Job) -> bool:
+        """A job whose submission is unknown: find it, or make sure that nobody has it, then let it be sent again.
+
+        False when the scheduler could not be asked: it need not be asked for the others either.
+        """
         submission = self.store.submission(job.submission_id) if job.submission_id is not None else None
         if submission is None or submission.state is not SubmitState.UNKNOWN:
-            return
+            return True
         if self.cluster.scheduler.idempotent_submit and job.cancel_requested is None:
             self._submit_same(job, submission)
-            return
+            return True
         known = Known(submission.token, None, submission.prepared_at)
         found = self.cluster.lookup(known)
         if isinstance(found, str):
             self._record(job, submission, Submitted(found))
         elif isinstance(found, CouldNotAsk):
             log.warning("job %s: submission %s cannot be looked up: %s", job.id, submission.token, found.why)
+            return False
         else:
             self._absent(job, submission)
+        return True
 
     def _submit_same(self, job: Job, submission: Submission) -> None:
         try:
@@ -176,13 +221,11 @@ class Dispatcher:
         if self.clock() < settled:
             return
         lookups = submission.lookups + 1
-        self._note_submission(submission, lookups=lookups)
         if lookups >= LOOKUPS_NEEDED:
             outcome = Refused("the scheduler does not know the token", "being submitted again", transient=True)
             self._refused(job, submission, outcome)
-
-    def _note_submission(self, submission: Submission, **fields: Unpack[SubmissionFields]) -> None:
-        self.store.apply(self.epoch, submission_changes=[SubmissionChange(submission.id, fields)])
+        else:
+            self.store.apply(self.epoch, (), [SubmissionChange(submission.id, {"lookups": lookups})])
 
     def _note(self, job: Job, order: JobOrder, outcome: SubmitOutcome) -> None:
         line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {order.token} {outcome}\n"

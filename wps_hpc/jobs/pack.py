@@ -112,6 +112,10 @@ class Packer:
 
     def _entry(self, job: Job) -> Entry:
         entry = self.catalogue.get(job.process)
+        if entry is None or entry.description.version != job.process_version:
+            # The web process that took the job in may have looked at the folders later than this worker.
+            self.catalogue.reload()
+            entry = self.catalogue.get(job.process)
         if entry is None:
             text = f"The process {job.process} is no longer offered by this server."
             raise PackFailed(Failure("could not start", text, code="InvalidParameterValue", locator="Identifier"))
@@ -154,7 +158,9 @@ class Packer:
             python=platform.python_version(),
             dill=_VERSIONS["dill"],
             wps_hpc=_VERSIONS["wps-hpc"],
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            # The job's own time, so that packing again gives the same bytes: a worker that wakes up late, in the middle
+            # of this, must not change the digest of what its successor has submitted.
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.created)),
             files=files,
             shared=shared,
             limits=Limits(
