@@ -148,7 +148,8 @@ def _active(job: Job, left: Left, word: JobWord) -> Verdict:
     message = _PHASE_WORDS[word.phase] + (f": {word.reason}" if word.reason else "")
     if word.phase is Phase.RUNNING and left.state == "running":
         return Verdict(JobState.RUNNING, left.message or message, max(job.percent, left.percent))
-    percent = job.percent if word.phase is Phase.SUSPENDED else 0
+    # A job that runs keeps its progress, also while its status cannot be read; one that waits again has none.
+    percent = job.percent if word.phase in (Phase.RUNNING, Phase.SUSPENDED) else 0
     return Verdict(_PHASE_STATES[word.phase], message, percent, reason=word.reason)
 
 
@@ -242,7 +243,8 @@ class Watcher:
 
     ``changed`` is told the id of every job whose row it changed. What it remembers between rounds only saves work:
     a new worker starts with nothing and reads every active attempt once. ``describe`` gives a process's description, by
-    which its outputs are checked; None for one that is no longer on offer.
+    which its outputs are checked; None for one that is no longer on offer. ``clock`` gives times for the database and
+    for people; ``steady`` measures graces and pauses, as it cannot be set.
     """
 
     cluster: Cluster
@@ -252,10 +254,12 @@ class Watcher:
     changed: Callable[[str], None]
     describe: Callable[[str], ProcessDescription | None] = lambda _: None
     clock: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
     queries: Queries = field(default_factory=lambda: Queries())
     _seen: dict[str, JobWord] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
-    _asked: dict[str, float] = field(default_factory=dict)
+    _asked: dict[str, tuple[Control, float]] = field(default_factory=dict)
+    _looked: float | None = None
 
     def round(self, poked: Collection[str] = ()) -> float | None:
         """Ask once for all jobs, conclude, and pass on what clients asked for. ``poked`` jobs are read in any case.
@@ -264,7 +268,8 @@ class Watcher:
         """
         jobs = self.store.active(self.cluster.name)
         jobs = [job for job in jobs if job.state is not JobState.SUBMITTING]
-        if jobs or self.queries.asked_at <= self.clock() - IDLE_QUERY:
+        if jobs or self._looked is None or self._looked <= self.steady() - IDLE_QUERY:
+            self._looked = self.steady()
             self._look(jobs, poked)
         if self._since:
             return min(1.0, self.cluster.settings.query_seconds)
@@ -279,9 +284,11 @@ class Watcher:
         absent = [one for one in followed if isinstance(words[one.job.id], NotFound)]
         news = [one for one in followed if one.job.id in poked or self._news(one.job, words[one.job.id])]
         verdicts = [self._conclude(one, words[one.job.id]) for one in news if one not in absent]
-        self._store_all(verdicts + self._account(absent))
-        for one in followed:
-            self._control(one)
+        stored = self._store_all(verdicts + self._account(absent))
+        if not isinstance(answer, CouldNotAsk):
+            # Each request to a scheduler that is away would wait for the command's whole time limit.
+            for one in followed:
+                self._control(replace(one, job=stored.get(one.job.id, one.job)))
 
     def _query(self) -> QueryAnswer:
         answer = self.cluster.query()
@@ -315,11 +322,12 @@ class Watcher:
 
     def _conclude(self, one: _Followed, answer: Answer) -> _Concluded:
         job = one.job
-        restarts = answer.restarts if isinstance(answer, JobWord) else max(job.attempt - job.submission_number, 0)
-        attempt = job.submission_number + restarts
+        restarts = answer.restarts if isinstance(answer, JobWord) else 0
+        # Never back to a former attempt: accounting, say, may not count restarts.
+        attempt = max(job.submission_number + restarts, job.attempt)
         current = job if attempt == job.attempt else replace(job, percent=0)
-        left = read_attempt(JobFolder(job_path(self.root, job.id)), attempt, self.describe(job.process))
-        verdict = decide(current, left, answer, self.clock(), self._since.get(job.id), self._graces())
+        left = self._left(job, attempt)
+        verdict = decide(current, left, answer, self.steady(), self._since.get(job.id), self._graces())
         if isinstance(answer, JobWord):
             self._seen[job.id] = answer
         self._since.pop(job.id, None)
@@ -327,17 +335,25 @@ class Watcher:
             self._since[job.id] = verdict.wait_since
         return _Concluded(one, attempt, verdict)
 
+    def _left(self, job: Job, attempt: int) -> Left:
+        """What the attempt left; a job of which that cannot even be said must keep no other from its turn."""
+        try:
+            return read_attempt(JobFolder(job_path(self.root, job.id)), attempt, self.describe(job.process))
+        except Exception as error:
+            log.exception("job %s: what attempt %d left cannot be judged", job.id, attempt)
+            return Left(state="unreadable", why=repr(error))
+
     def _graces(self) -> Graces:
         settle = self.cluster.scheduler.settle_seconds
         return Graces(settle, 3 * settle, max(settle, self.cluster.settings.lost_seconds))
 
-    def _store_all(self, concluded: Sequence[_Concluded]) -> None:
-        """All verdicts of a round in one transaction; a job that ended meanwhile stays as it is."""
+    def _store_all(self, concluded: Sequence[_Concluded]) -> Mapping[str, Job]:
+        """All verdicts of a round in one transaction; a job that ended meanwhile stays as it is. What was changed."""
         now = self.clock()
         wanted = {one.followed.job.id: one.fields(now) for one in concluded}
         changes = [Change(job_id, fields) for job_id, fields in wanted.items() if fields]
         if not changes:
-            return
+            return {}
         ends = any("finished" in change.fields for change in changes)
         if ends:
             reach(Failpoint.WATCH_BEFORE_FINAL)
@@ -351,6 +367,7 @@ class Watcher:
                 log.info("job %s: %s: %s", job.id, job.state, job.message)
             self.changed(job.id)
         self._let_go([one for one in concluded if one.followed.job.id in applied.jobs])
+        return applied.jobs
 
     def _let_go(self, stored: Sequence[_Concluded]) -> None:
         """Jobs that have ended and whose end is recorded: the scheduler need not remember them."""
@@ -360,16 +377,28 @@ class Watcher:
 
     def _control(self, one: _Followed) -> None:
         action = _wish(one.job)
-        last = self._asked.get(one.job.id)
-        now = self.clock()
-        if action is None or (last is not None and now - last < ASK_AGAIN):
+        if action is None:
+            self._fulfilled(one.job)
             return
-        self._asked[one.job.id] = now
+        asked, last = self._asked.get(one.job.id, (None, 0.0))
+        now = self.steady()
+        if asked is action and now - last < ASK_AGAIN:
+            return
+        self._asked[one.job.id] = (action, now)
         outcome = self.cluster.control(action, _known(one.submission))
         log.info("job %s: %s asked of %s: %s", one.job.id, action, self.cluster.name, outcome)
         if not outcome.done and not outcome.gone and action is not Control.CANCEL:
-            refused: JobFields = {"wish": None, "reason": f"{action} was refused: {outcome.why}"}
-            self.store.apply(self.epoch, [Change(one.job.id, refused)])
+            self._drop_wish(one.job, {"wish": None, "reason": f"{action} was refused: {outcome.why}"})
+
+    def _fulfilled(self, job: Job) -> None:
+        """A wish that came true is over: what somebody does later with the scheduler's own commands is not undone."""
+        asked, _ = self._asked.get(job.id, (None, 0.0))
+        if job.wish is not None and asked == job.wish and not job.final:
+            self._drop_wish(job, {"wish": None})
+
+    def _drop_wish(self, job: Job, fields: JobFields) -> None:
+        """Unless the client has wished for something else meanwhile: then the job's revision is another."""
+        self.store.apply(self.epoch, [Change(job.id, fields, job.revision)])
 
 
 @dataclass
