@@ -45,6 +45,7 @@ class Desk:
     clock: Callable[[], float] = time.time
     _staging: dict[str, tuple[Job, Staged]] = field(default_factory=dict)
     _withdrawn: set[str] = field(default_factory=set)
+    _closed: bool = False
 
     def recover(self) -> None:
         """A new worker's first act: what a former one was fetching is fetched again."""
@@ -65,17 +66,23 @@ class Desk:
 
     def close(self) -> None:
         """Let unfinished fetches end early; their jobs stay in staging for the next worker."""
-        self._withdrawn.update(self._staging)
+        self._closed = True
+        self._withdrawn.update(list(self._staging))
 
     def _act(self, job: Job) -> None:
         """A flag on a job that waits: the cancel first, then hold or release."""
         if job.cancel_requested is not None:
-            self._withdrawn.add(job.id)
+            if job.id in self._staging:
+                self._withdrawn.add(job.id)
             self._end(job, JobState.DISMISSED, f"dismissed by {job.cancelled_by}", None)
         elif job.wish == "hold":
-            self._apply(job, {"state": JobState.HELD, "message": "held before submission", "wish": None})
+            self._follow(job, {"state": JobState.HELD, "message": "held before submission", "wish": None})
         elif job.wish == "release":
-            self._apply(job, {"state": JobState.ACCEPTED, "message": "waiting for a place", "wish": None})
+            self._follow(job, {"state": JobState.ACCEPTED, "message": "waiting for a place", "wish": None})
+
+    def _follow(self, job: Job, fields: JobFields) -> None:
+        """Do as wished, unless the client has wished for something else meanwhile: the next round sees that."""
+        self._apply(job, fields, job.revision)
 
     def _start_staging(self, job: Job) -> None:
         if not self._apply(job, {"state": JobState.STAGING, "message": "fetching inputs"}):
@@ -91,7 +98,8 @@ class Desk:
 
     def _finish_staging(self) -> None:
         for job, future in list(self._staging.values()):
-            if future.done():
+            # In this order: what ends after the closing may have ended by it, which is no fault of the job.
+            if future.done() and not self._closed:
                 del self._staging[job.id]
                 self._take_in(job, future)
                 self._withdrawn.discard(job.id)
@@ -123,9 +131,9 @@ class Desk:
         if self._apply(job, ended):
             requestjson.forget_secrets(JobFolder(job_path(self.root, job.id)))
 
-    def _apply(self, job: Job, fields: JobFields) -> bool:
+    def _apply(self, job: Job, fields: JobFields, revision: int | None = None) -> bool:
         """Change the job unless it became something else meanwhile (dismissed while it was staged, say)."""
-        applied = self.store.apply(self.epoch, [Change(job.id, fields)])
+        applied = self.store.apply(self.epoch, [Change(job.id, fields, revision)])
         for refusal in applied.refused.values():
             log.info("job %s: left as it is: %s", job.id, refusal)
         if applied.jobs:
