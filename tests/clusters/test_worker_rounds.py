@@ -1,0 +1,460 @@
+"""The worker's rounds (desk, dispatch, watch), one at a time, against a batch system that fails as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from joblauncher.formats.records import Failure
+from tests.clusters.scripted import DONE, QUEUED, RUNNING, Rounds
+from tests.clusters.site import Site
+from wps_hpc.clusters.schedulers.base import Phase
+from wps_hpc.jobs import watch
+from wps_hpc.jobs.job import JobState
+from wps_hpc.jobs.pack import Packer
+from wps_hpc.jobs.request import Reference
+from wps_hpc.jobs.staging import Stager, StagingFailed
+from wps_hpc.jobs.store import Store, StoreBusy
+from wps_hpc.jobs.trusted import read_attempt
+from wps_hpc.processes.catalogue import Catalogue
+
+SUSPENDED = replace(RUNNING, phase=Phase.SUSPENDED, word="SUSPENDED")
+
+
+@pytest.fixture
+def rounds(tmp_path: Path) -> Iterator[Rounds]:
+    """A site without a worker, and the rounds of one."""
+    site = Site(tmp_path, f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    made = Rounds(site)
+    yield made
+    made.close()
+    site.close()
+
+
+# --- submissions -----------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_never_came_is_looked_up_by_its_token(rounds: Rounds) -> None:
+    job = rounds.site.mark("one")
+    rounds.batch.lost_answers = [True]
+    rounds.dispatcher.round()
+    assert rounds.site.job(job.id).state is JobState.SUBMITTING
+    rounds.dispatcher.round()
+    found = rounds.site.job(job.id)
+    assert (found.state, found.submission_number) == (JobState.QUEUED, 1)
+    assert rounds.batch.count("submit") == 1
+
+
+def test_a_token_that_nobody_has_is_submitted_again_after_the_time_limit_and_two_look_ups(rounds: Rounds) -> None:
+    job = rounds.site.mark("one")
+    rounds.batch.lost_answers = [False]
+    for _ in range(3):
+        rounds.dispatcher.round()
+    assert rounds.site.job(job.id).state is JobState.SUBMITTING, "the command may still be on its way"
+    rounds.pass_time(10.1)
+    rounds.dispatcher.round()
+    assert rounds.site.job(job.id).state is JobState.SUBMITTING, "one look-up is not enough"
+    rounds.dispatcher.round()
+    assert rounds.site.job(job.id).state is JobState.ACCEPTED
+    rounds.pass_time(10)
+    rounds.dispatcher.round()
+    again = rounds.site.job(job.id)
+    assert (again.state, again.submission_number, again.attempt) == (JobState.QUEUED, 2, 2)
+
+
+def test_a_look_up_that_is_not_answered_says_nothing(rounds: Rounds) -> None:
+    job = rounds.site.mark("one")
+    rounds.batch.lost_answers = [False]
+    rounds.dispatcher.round()
+    rounds.pass_time(60)
+    rounds.batch.away = True
+    for _ in range(5):
+        rounds.dispatcher.round()
+    assert rounds.site.job(job.id).state is JobState.SUBMITTING
+
+
+@pytest.mark.parametrize(("transient", "state"), [(True, JobState.ACCEPTED), (False, JobState.FAILED)])
+def test_a_crash_while_a_refusal_is_recorded_leaves_no_job_behind(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch, transient: bool, state: JobState
+) -> None:
+    """Whatever was written last before the crash: the job must not stay «submitting»."""
+    job = rounds.site.mark("one")
+    rounds.batch.refusals = [transient] * 5
+    real, writes = Store.apply, 0
+
+    def dies_second(store: Store, *arguments: object, **named: object) -> object:
+        nonlocal writes
+        writes += 1
+        if writes == 2:
+            raise StoreBusy("killed here")
+        return real(store, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "apply", dies_second)
+    with contextlib.suppress(StoreBusy):
+        rounds.dispatcher.round()
+    monkeypatch.setattr(Store, "apply", real)
+    rounds.start()
+    for _ in range(3):
+        rounds.pass_time(60)
+        rounds.dispatcher.round()
+    assert rounds.site.job(job.id).state is state
+
+
+def test_a_refusal_for_good_fails_the_job_with_a_sentence(rounds: Rounds) -> None:
+    job = rounds.site.mark("one")
+    rounds.batch.refusals = [False]
+    rounds.dispatcher.round()
+    failed = rounds.site.job(job.id)
+    assert failed.failure is not None
+    assert (failed.state, failed.failure.text) == (JobState.FAILED, "The queue takes no jobs.")
+    assert failed.scheduler_gone
+
+
+def test_a_job_that_cannot_be_prepared_keeps_no_other_from_running(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned, other = rounds.site.mark("one"), rounds.site.mark("two")
+    real = Packer.pack
+
+    def pack(packer: Packer, job: object, *arguments: object) -> object:
+        if getattr(job, "id", None) == poisoned.id:
+            raise TypeError("an input that was not staged")
+        return real(packer, job, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Packer, "pack", pack)
+    rounds.dispatcher.round()
+    failed = rounds.site.job(poisoned.id)
+    assert failed.state is JobState.FAILED
+    assert failed.failure is not None and failed.failure.cause == "internal error"
+    assert "TypeError" not in failed.failure.text
+    assert rounds.site.job(other.id).state is JobState.QUEUED
+
+
+def test_nothing_is_prepared_while_there_is_no_place(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preparing reads every input: not again and again for a job that only waits."""
+    for number in range(rounds.site.parallel + 2):
+        rounds.site.mark(str(number))
+    rounds.dispatcher.round()
+    packed = []
+    monkeypatch.setattr(Packer, "pack", lambda *arguments: packed.append(arguments))
+    rounds.dispatcher.round()
+    assert packed == []
+    assert rounds.site.store.load().running == rounds.site.parallel
+
+
+def test_a_job_dismissed_between_two_tries_is_forgotten(rounds: Rounds) -> None:
+    job = rounds.site.mark("one")
+    rounds.batch.refusals = [True]
+    rounds.dispatcher.round()
+    rounds.site.intake.dismiss(job.id, "the client")
+    rounds.desk.round()
+    assert rounds.site.job(job.id).state is JobState.DISMISSED
+    assert rounds.dispatcher.round() is None, "nothing is left to try again"
+
+
+def test_a_process_that_the_worker_has_not_seen_yet_is_looked_for(rounds: Rounds) -> None:
+    """A file dropped in is known to a web process up to a look earlier than to the worker."""
+    site = rounds.site
+    job = site.mark("one")
+    late = Catalogue(site.settings.processes.modules, site.settings.processes.folders)
+    rounds.dispatcher.packer = replace(rounds.dispatcher.packer, catalogue=late)
+    rounds.dispatcher.round()
+    assert site.job(job.id).state is JobState.QUEUED
+
+
+def test_a_process_that_is_no_longer_on_offer_fails_its_waiting_jobs(rounds: Rounds) -> None:
+    job = rounds.site.mark("one")
+    rounds.dispatcher.packer = replace(rounds.dispatcher.packer, catalogue=Catalogue((), ()))
+    rounds.dispatcher.round()
+    failed = rounds.site.job(job.id)
+    assert failed.failure is not None and "no longer offered" in failed.failure.text
+
+
+def test_packing_again_gives_the_same_bytes(rounds: Rounds) -> None:
+    """A worker that wakes up in the middle of packing must not spoil what its successor has submitted."""
+    job = rounds.site.mark("one")
+    packer = rounds.dispatcher.packer
+    packer.pack(job, packer.request(job), rounds.cluster)
+    manifest = rounds.site.job_folder(job).manifest
+    first = manifest.read_bytes()
+    rounds.site.store.request_hold(job.id)
+    time.sleep(1.1)  # the manifest has whole seconds
+    packer.pack(job, packer.request(job), rounds.cluster)
+    assert manifest.read_bytes() == first
+
+
+# --- what the scheduler says -----------------------------------------------------------------------------------------
+
+
+def test_an_outage_marks_jobs_stale_and_its_end_clears_that(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.batch.away = True
+    rounds.watcher.round()
+    stale = rounds.site.job(job.id)
+    assert (stale.state, stale.percent, stale.reason) == (
+        JobState.RUNNING,
+        40,
+        "the scheduler does not answer (local)",
+    )
+    assert stale.stale_since is not None
+    rounds.pass_time(3600)
+    rounds.watcher.round()
+    assert rounds.site.job(job.id).state is JobState.RUNNING, "gone is never concluded from an outage"
+    rounds.batch.away = False
+    rounds.watcher.round()
+    back = rounds.site.job(job.id)
+    assert (back.state, back.stale_since, back.reason) == (JobState.RUNNING, None, None)
+
+
+def test_a_success_is_seen_during_an_outage_when_the_client_polls(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.batch.away = True
+    rounds.watcher.round()
+    rounds.wrote_success(job)
+    rounds.watcher.round({job.id})
+    ended = rounds.site.job(job.id)
+    assert (ended.state, ended.scheduler_gone) == (JobState.SUCCEEDED, False)
+    rounds.batch.away = False
+    rounds.batch.say(DONE)
+    rounds.watcher.round()
+    assert rounds.site.job(job.id).scheduler_gone
+
+
+def test_a_vanished_job_is_asked_of_accounting_then_waited_for_then_lost(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.batch.words.clear()
+    rounds.watcher.round()
+    assert rounds.batch.count("accounting") == 1
+    assert rounds.site.job(job.id).state is JobState.RUNNING
+    rounds.pass_time(2.1)
+    rounds.watcher.round()
+    lost = rounds.site.job(job.id)
+    assert lost.failure is not None
+    assert (lost.state, lost.failure.cause, lost.scheduler_gone) == (JobState.FAILED, "lost", True)
+
+
+def test_accountings_word_counts_for_a_vanished_job(rounds: Rounds) -> None:
+    job = rounds.running()
+    (number,) = rounds.batch.words
+    rounds.batch.accounts[number] = replace(DONE, word="NODE_FAIL", cause="node failure", exit_code=1)
+    rounds.batch.words.clear()
+    rounds.watcher.round()
+    rounds.pass_time(1.1)
+    rounds.watcher.round()
+    failed = rounds.site.job(job.id)
+    assert failed.failure is not None and failed.failure.cause == "node failure"
+
+
+def test_silent_accounting_never_makes_a_job_lost(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.batch.words.clear()
+    rounds.batch.deaf = {"accounting"}
+    for _ in range(3):
+        rounds.pass_time(60)
+        rounds.watcher.round()
+    kept = rounds.site.job(job.id)
+    assert kept.state is JobState.RUNNING and kept.stale_since is not None
+
+
+def test_somebody_elses_job_under_a_reused_id_is_not_this_one(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.batch.say(DONE)
+    for number, word in rounds.batch.words.items():
+        rounds.batch.words[number] = replace(word, token="another", phase=RUNNING.phase, word="RUNNING")
+    rounds.watcher.round()
+    rounds.pass_time(2.1)
+    rounds.watcher.round()
+    lost = rounds.site.job(job.id)
+    assert lost.failure is not None and lost.failure.cause == "lost"
+
+
+def test_a_requeued_job_counts_its_next_attempt_from_nothing(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.batch.say(QUEUED, restarts=1)
+    rounds.watcher.round()
+    queued = rounds.site.job(job.id)
+    assert (queued.state, queued.attempt, queued.percent) == (JobState.QUEUED, 2, 0)
+    rounds.batch.say(RUNNING, restarts=1)
+    rounds.wrote_progress(job, 90, attempt=1)
+    rounds.wrote_progress(job, 5, attempt=2)
+    rounds.watcher.round()
+    assert (rounds.site.job(job.id).state, rounds.site.job(job.id).percent) == (JobState.RUNNING, 5)
+    rounds.wrote_success(job, attempt=1)
+    rounds.watcher.round({job.id})
+    assert rounds.site.job(job.id).state is JobState.RUNNING, "the old attempt may write what it likes"
+    rounds.wrote_success(job, attempt=2)
+    rounds.watcher.round({job.id})
+    assert rounds.site.job(job.id).state is JobState.SUCCEEDED
+
+
+def test_a_source_that_does_not_count_restarts_does_not_bring_an_old_attempt_back(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.batch.say(RUNNING, restarts=1)
+    rounds.watcher.round()
+    rounds.wrote_success(job, attempt=1)
+    (number,) = rounds.batch.words
+    rounds.batch.accounts[number] = DONE
+    rounds.batch.words.clear()
+    rounds.watcher.round()
+    kept = rounds.site.job(job.id)
+    assert (kept.state, kept.attempt) == (JobState.RUNNING, 2)
+
+
+def test_an_unreadable_status_takes_no_progress_back(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.site.job_folder(job).attempt(1).status.write_bytes(b"<torn")
+    rounds.watcher.round({job.id})
+    assert rounds.site.job(job.id).percent == 40
+
+
+def test_one_job_that_cannot_be_judged_keeps_no_other_from_its_end(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = rounds.running("one"), rounds.running("two")
+    rounds.wrote_success(good)
+    real = read_attempt
+
+    def read(folder: object, *arguments: object) -> object:
+        if bad.id in str(folder):
+            raise RuntimeError("a file that nobody has thought of")
+        return real(folder, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(watch, "read_attempt", read)
+    rounds.batch.say(DONE)
+    rounds.watcher.round()
+    assert rounds.site.job(good.id).state is JobState.SUCCEEDED
+    rounds.pass_time(2.1)
+    rounds.watcher.round()
+    failed = rounds.site.job(bad.id)
+    assert failed.failure is not None and "nobody has thought of" in failed.failure.detail
+
+
+def test_a_clock_that_is_set_ends_no_job(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graces are measured on a clock that nobody can set."""
+    rounds.watcher.steady = time.monotonic
+    job = rounds.running()
+    rounds.batch.words.clear()
+    rounds.watcher.round()
+    rounds.pass_time(3600)
+    rounds.watcher.round()
+    assert rounds.site.job(job.id).state is JobState.RUNNING
+
+
+# --- what clients ask for --------------------------------------------------------------------------------------------
+
+
+def test_a_cancel_is_repeated_until_the_job_is_gone(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.site.intake.dismiss(job.id, "the client")
+    rounds.watcher.round()
+    rounds.watcher.round()
+    assert rounds.batch.controls() == ["cancel"]
+    rounds.pass_time(5.1)
+    rounds.watcher.round()
+    assert rounds.batch.controls() == ["cancel", "cancel"]
+    rounds.batch.say(replace(DONE, word="CANCELLED", cause="cancelled", exit_code=None))
+    for _ in range(2):
+        rounds.watcher.round()
+        rounds.pass_time(5.1)
+    ended = rounds.site.job(job.id)
+    assert (ended.state, ended.message) == (JobState.DISMISSED, "dismissed by the client")
+    rounds.pass_time(60)
+    asked = len(rounds.batch.controls())
+    rounds.watcher.round()
+    assert len(rounds.batch.controls()) == asked
+
+
+def test_an_outage_is_not_asked_for_each_cancel(rounds: Rounds) -> None:
+    """Each would wait for the command's whole time limit."""
+    for job in [rounds.running(name) for name in ("one", "two", "three")]:
+        rounds.site.intake.dismiss(job.id, "the client")
+    rounds.batch.away = True
+    rounds.watcher.round()
+    assert rounds.batch.controls() == []
+    rounds.batch.away = False
+    rounds.watcher.round()
+    assert rounds.batch.controls() == ["cancel"] * 3
+
+
+def test_another_wish_does_not_wait_for_the_former_ones_pause(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.site.store.request_suspend(job.id)
+    rounds.watcher.round()
+    rounds.site.store.request_resume(job.id)
+    rounds.batch.say(SUSPENDED)
+    rounds.watcher.round()
+    rounds.watcher.round()
+    rounds.site.intake.dismiss(job.id, "the client")
+    rounds.watcher.round()
+    assert rounds.batch.controls() == ["suspend", "resume", "cancel"]
+
+
+def test_a_wish_that_came_true_is_over(rounds: Rounds) -> None:
+    """What an administrator does afterwards with the scheduler's own commands is not undone."""
+    job = rounds.running()
+    rounds.site.store.request_suspend(job.id)
+    rounds.watcher.round()
+    rounds.batch.say(SUSPENDED)
+    rounds.watcher.round()
+    assert rounds.site.job(job.id).state is JobState.SUSPENDED
+    rounds.batch.say(RUNNING)
+    for _ in range(3):
+        rounds.pass_time(10)
+        rounds.watcher.round()
+    assert rounds.site.job(job.id).state is JobState.RUNNING
+    assert rounds.batch.controls() == ["suspend"]
+
+
+def test_a_wish_that_is_refused_is_dropped_and_said(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.batch.controls_refused = True
+    rounds.site.store.request_hold(job.id)
+    rounds.watcher.round()
+    told = rounds.site.job(job.id)
+    assert (told.wish, told.reason) == (None, "hold was refused: not allowed here")
+
+
+def test_a_release_that_comes_while_the_desk_holds_is_not_lost(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = rounds.site
+    job = site.mark("one")
+    site.store.request_hold(job.id)
+    real = Store.apply
+
+    def release_first(store: Store, *arguments: object, **named: object) -> object:
+        monkeypatch.setattr(Store, "apply", real)
+        site.store.request_release(job.id)
+        return real(store, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "apply", release_first)
+    for _ in range(3):
+        rounds.desk.round()
+    assert site.job(job.id).state is JobState.ACCEPTED
+    rounds.dispatcher.round()
+    assert site.job(job.id).state is JobState.QUEUED
+
+
+def test_a_worker_that_stops_while_it_stages_fails_no_job(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+
+    def stage(stager: Stager, job_id: str, folder: object, request: object, cancelled: object) -> object:
+        begun.set()
+        while not cancelled():  # type: ignore[operator]
+            threading.Event().wait(0.01)
+        raise StagingFailed(Failure("cancelled", "The job was cancelled while its inputs were fetched."))
+
+    monkeypatch.setattr(Stager, "stage", stage)
+    data = rounds.site.folder / "in.txt"
+    data.write_text("text")
+    job = rounds.site.execute("count_characters", text=Reference(data.as_uri()))
+    rounds.desk.round()
+    assert begun.wait(10)
+    rounds.desk.close()
+    rounds.pool.shutdown(wait=True)
+    rounds.desk.round()
+    assert rounds.site.job(job.id).state is JobState.STAGING
