@@ -75,6 +75,8 @@ class Loop(threading.Thread):
         self._lock = threading.Lock()
         self._poked: set[str] = set()
         self._stopped = False
+        #: When the last round ended well, in Unix seconds; at first, when the loop was made.
+        self.round_at = time.time()
         #: Another descriptor that wakes the loop, asked for before each wait.
         self.changes: Callable[[], int | None] = lambda: None
 
@@ -95,25 +97,30 @@ class Loop(threading.Thread):
     def run(self) -> None:
         """The thread: rounds and waits until stopped or until the lease is lost."""
         while not self._stopped:
+            self._turn()
+
+    def _turn(self) -> None:
+        try:
             self._wait(self._round())
+        except LeaseLost as lost:
+            self._stopped = True
+            self._failed(lost)
+        except Exception:
+            # Whatever it was, the jobs still have to be looked after; the log has the traceback.
+            log.exception("%s: a round failed", self.name)
+            self._rest(PAUSE_AFTER_FAILURE, None)
 
     def _round(self) -> float:
         with self._lock:
             poked, self._poked = self._poked, set()
-        try:
-            due = self._work(poked)
-        except LeaseLost as lost:
-            self._stopped = True
-            self._failed(lost)
-            return 0.0
-        except Exception:
-            # Whatever it was, the jobs still have to be looked after; the log has the traceback.
-            log.exception("%s: a round failed", self.name)
-            return PAUSE_AFTER_FAILURE
+        due = self._work(poked)
+        self.round_at = time.time()
         return self._longest if due is None else min(due, self._longest)
 
     def _wait(self, seconds: float) -> None:
-        extra = self.changes()
+        self._rest(seconds, self.changes())
+
+    def _rest(self, seconds: float, extra: int | None) -> None:
         descriptors = [self._near.fileno()] + ([] if extra is None else [extra])
         if not self._stopped:
             select.select(descriptors, [], [], seconds)
@@ -138,6 +145,7 @@ class Shift:
     started: float = field(default_factory=time.time)
     loops: list[Loop] = field(default_factory=list)
     watchers: dict[str, Watcher] = field(default_factory=dict)
+    _watching: list[Loop] = field(default_factory=list)
     _dispatching: list[Loop] = field(default_factory=list)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(STAGED_AT_ONCE, "stage"))
 
@@ -174,7 +182,9 @@ class Shift:
     def report(self) -> None:
         """Leave word of how each cluster's rounds go, for ``/health`` and ``/metrics``."""
         clusters = {name: _rounds(watcher) for name, watcher in self.watchers.items()}
-        report = WorkerReport(os.getpid(), self.holder, self.epoch, self.started, time.time(), clusters)
+        # The slowest of them counts: one that hangs or fails must not be hidden by the others, nor by this thread.
+        round_at = min(loop.round_at for loop in self._watching)
+        report = WorkerReport(os.getpid(), self.holder, self.epoch, self.started, round_at, clusters)
         try:
             report.save(self.settings)
         except OSError as error:
@@ -206,6 +216,7 @@ class Shift:
         dispatcher = Dispatcher(cluster, self.settings.limits, self.store, packer, self.epoch, submitted, places)
         watching = self._add(f"watch {name}", watcher.round)
         watching.changes = cluster.changes
+        self._watching.append(watching)
         self._dispatching.append(self._add(f"dispatch {name}", lambda _: dispatcher.round()))
         self.watchers[name] = watcher
 

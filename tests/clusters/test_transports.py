@@ -15,6 +15,7 @@ import pytest
 from tests.clusters.spooling import Site, new_mark, running, running_site, wait_for
 from tests.services import require
 from wps_hpc.clusters.spooler import wire
+from wps_hpc.clusters.spooler.spool import Spool
 from wps_hpc.clusters.transports.base import Command, Completed, Transport, TransportError
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
 from wps_hpc.clusters.transports.local import LocalTransport
@@ -210,6 +211,16 @@ def test_a_spool_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(TransportError, match="spool"):
         EmbeddedTransport(tmp_path / "file" / "run").run(Command(("ping",)), 10)
+
+
+def test_a_spooler_whose_lock_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    """As on a full disk: an answer for dispatch and watch, never an exception that they do not expect."""
+    Spool(tmp_path).start_lock.mkdir()
+    transport = EmbeddedTransport(tmp_path)
+    with pytest.raises(TransportError, match="cannot be started") as caught:
+        transport.run(Command(("list",)), 5.0)
+    assert not caught.value.may_have_run
+    assert transport.changes(5.0) is None
 
 
 def test_the_spooler_takes_no_environment(tmp_path: Path) -> None:

@@ -89,6 +89,9 @@ class Clients:
             connection, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
+        except OSError as error:  # no descriptor is free, say: a client waits, the jobs must not
+            log.error("a client has to wait: %s", error)
+            return
         connection.setblocking(False)
         client = _Client(connection, time.monotonic())
         self._clients.add(client)

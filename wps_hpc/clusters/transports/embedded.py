@@ -157,6 +157,8 @@ class EmbeddedTransport:
                 return connection
         except Timeout as error:
             raise TransportError("another process is starting the spooler", may_have_run=False) from error
+        except OSError as error:  # the lock file cannot be made: a full disk, say
+            raise TransportError(f"the spooler cannot be started: {error}", may_have_run=False) from error
 
     def _launch(self, deadline: float) -> None:
         try:

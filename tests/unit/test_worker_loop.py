@@ -1,0 +1,96 @@
+"""The worker's loops: what fails in one, in its round or in its wait, neither ends it nor is hidden."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.folders import wait_for
+from wps_hpc.config import Settings, Storage
+from wps_hpc.health import read_report
+from wps_hpc.jobs.lease import LeaseLost
+from wps_hpc.worker import Loop, Shift
+
+
+class Work:
+    """Rounds that are counted; the first ``failures`` of them raise."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.rounds = 0
+        self.failures = list(failures)
+        self.lost = threading.Event()
+        self.loop = Loop("watch x", self, lambda _: self.lost.set(), 0.02)
+
+    def __call__(self, poked: set[str]) -> float | None:
+        self.rounds += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return None
+
+
+@pytest.fixture
+def loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Loop]]:
+    """Loops to be stopped after the test; a failed round is followed by another at once."""
+    monkeypatch.setattr("wps_hpc.worker.PAUSE_AFTER_FAILURE", 0.02)
+    started: list[Loop] = []
+    yield started
+    for loop in started:
+        loop.stop()
+        loop.join(10)
+
+
+def started(loops: list[Loop], work: Work) -> Work:
+    loops.append(work.loop)
+    work.loop.start()
+    return work
+
+
+def test_a_round_that_fails_is_followed_by_another(loops: list[Loop]) -> None:
+    work = started(loops, Work(RuntimeError("no"), OSError("no")))
+    wait_for(lambda: work.rounds > 3)
+
+
+def test_a_descriptor_that_cannot_be_had_does_not_end_the_loop(loops: list[Loop]) -> None:
+    """A spooler that cannot be started on a full disk, say: without the loop no job would ever end again."""
+    work = Work()
+
+    def changes() -> int | None:
+        if work.rounds < 4:
+            raise OSError("no space left on device")
+        return None
+
+    work.loop.changes = changes
+    started(loops, work)
+    wait_for(lambda: work.rounds > 6)
+    assert work.loop.is_alive()
+
+
+def test_a_lost_lease_ends_the_loop(loops: list[Loop]) -> None:
+    work = started(loops, Work(LeaseLost("epoch 1 is over")))
+    assert work.lost.wait(10)
+    work.loop.join(10)
+    assert (work.loop.is_alive(), work.rounds) == (False, 1)
+
+
+def test_the_report_has_the_age_of_the_slowest_watch_round(tmp_path: Path) -> None:
+    settings = Settings(storage=Storage(root=tmp_path))
+    shift = Shift(settings, *cast("tuple[Any, Any, Any, Any]", (None,) * 2 + ({}, None)), "me", 1)
+    hangs, works = Work().loop, Work().loop
+    hangs.round_at = time.time() - 500
+    shift._watching += [works, hangs]
+    shift.report()
+    report = read_report(settings)
+    assert report is not None and time.time() - report.round_at > 499
+
+
+def test_a_round_that_fails_does_not_count_as_one(loops: list[Loop]) -> None:
+    work = Work(*(RuntimeError("no") for _ in range(100_000)))
+    work.loop.round_at = 5.0
+    started(loops, work)
+    wait_for(lambda: work.rounds > 3)
+    assert work.loop.round_at == 5.0
