@@ -144,3 +144,12 @@ def test_a_takeover_waits_for_a_change_under_way(store: Store, add: Callable[...
     thread.join(30)
     assert taken == [epoch + 1]
     assert store.get(job.id) == job
+
+
+def test_a_clock_that_was_set_back_makes_nobody_wait_for_a_dead_worker(store: Store) -> None:
+    first, second = Lease(store, "first", 10), Lease(store, "second", 10)
+    first.acquire()
+    store.database.write(lambda connection: connection.execute(update(lease_table).values(expires=time.time() + 3600)))
+    assert second.acquire() == 2
+    with pytest.raises(LeaseLost):
+        first.renew()

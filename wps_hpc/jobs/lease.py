@@ -11,10 +11,21 @@ from wps_hpc.jobs.tables import lease
 if TYPE_CHECKING:
     from wps_hpc.jobs.store import Store
 
+#: No lease is longer than this or twice the own one, in seconds.
+_LONGEST = 600.0
+
 _EPOCH = select(lease.c.epoch).where(lease.c.id == 1).with_for_update(read=True)
 _TAKE = (
     update(lease)
-    .where(lease.c.id == 1, or_(lease.c.expires <= bindparam("now"), lease.c.holder == ""))
+    .where(
+        lease.c.id == 1,
+        or_(
+            lease.c.expires <= bindparam("now"),
+            lease.c.holder == "",
+            # Nobody takes it for so long: the clock was set back, and a dead holder would be waited for until then.
+            lease.c.expires > bindparam("beyond"),
+        ),
+    )
     .values(holder=bindparam("by"), epoch=lease.c.epoch + 1, expires=bindparam("until"))
     .returning(lease.c.epoch)
 )
@@ -68,7 +79,8 @@ class Lease:
 
     def _take(self, connection: Connection) -> int | None:
         now = self._database.clock(connection)
-        taken = connection.execute(_TAKE, {"by": self.holder, "now": now, "until": now + self.seconds})
+        times = {"now": now, "until": now + self.seconds, "beyond": now + max(_LONGEST, 2 * self.seconds)}
+        taken = connection.execute(_TAKE, {"by": self.holder, **times})
         return taken.scalar_one_or_none()
 
     def _extended(self) -> bool:
