@@ -306,7 +306,9 @@ def test_a_poll_sees_the_launchers_progress_and_the_row_follows(sqlite_site: Sit
     job = site.mark("one", until=str(go))
     seen = until(lambda: (now := polled.get(job.id)) and now.percent == 50 and now, "the progress is seen")
     assert (seen.state, seen.message) == (JobState.RUNNING, "marked")
-    until(lambda: site.job(job.id).percent == 50, "the row follows")
+    until(
+        lambda: polled.get(job.id) and site.job(job.id).percent == 50, "the row follows a client that goes on polling"
+    )
     go.touch()
     assert until(lambda: (now := polled.get(job.id)) and now.final and now, "it ends").percent == 100
 
