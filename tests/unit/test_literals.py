@@ -303,3 +303,12 @@ def test_a_zoned_date_survives_pickling() -> None:
     assert pickle.loads(pickle.dumps(zoned)) == zoned
     assert hash(zoned) == hash(ZonedDate(2024, 2, 29, EAST))
     assert zoned != ZonedDate(2024, 2, 29, UTC)
+
+
+@pytest.mark.parametrize("form", ["P{}D", "P{}Y", "PT{}H", "PT{}.1S", "P1DT0.{}S", "P{}DT0.{}S"])
+def test_durations_of_very_many_digits_are_refused(form: str) -> None:
+    data = LiteralData("duration", allowed=(AllowedRange("PT0S", "P1D"),))
+    assert not literals.allowed(data, form.format("9" * 900, "9" * 900))
+    for digits in (1100, 4300, 5000):
+        with pytest.raises(LiteralError, match="has more than 1000 digits"):
+            literals.allowed(data, form.format("9" * digits, "9" * digits))

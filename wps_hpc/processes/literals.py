@@ -28,6 +28,8 @@ from wps_hpc.processes.description import AllowedRange, LiteralData
 
 #: More digits than this are an attack, not a number (Python's own limit for converting text to int).
 MAXIMUM_DIGITS = 4300
+#: The same for each part of a duration: the sum of two must still be within that limit.
+MAXIMUM_DURATION_DIGITS = 1000
 
 
 class LiteralError(ValueError):
@@ -237,9 +239,9 @@ def _parse_integer(text: str) -> int:
     return _to_int(text)
 
 
-def _to_int(digits: str) -> int:
-    if len(digits) > MAXIMUM_DIGITS:
-        raise LiteralError(f"{_shown(digits)} has more than {MAXIMUM_DIGITS} digits")
+def _to_int(digits: str, most: int = MAXIMUM_DIGITS) -> int:
+    if len(digits) > most:
+        raise LiteralError(f"{_shown(digits)} has more than {most} digits")
     return int(digits)
 
 
@@ -311,10 +313,11 @@ def _parse_datetime(text: str) -> datetime:
 
 def _parse_duration(text: str) -> Duration:
     parts = _match("duration", text, "a duration, such as P1DT12H").groupdict()
-    counts = {name: _to_int(parts[name] or "0") for name in ("years", "months", "days", "hours", "minutes")}
+    most = MAXIMUM_DURATION_DIGITS
+    counts = {name: _to_int(parts[name] or "0", most) for name in ("years", "months", "days", "hours", "minutes")}
     seconds = parts["seconds"] or "0"
-    if len(seconds) > MAXIMUM_DIGITS:
-        raise LiteralError(f"{_shown(seconds)} has more than {MAXIMUM_DIGITS} digits")
+    if len(seconds) > most:
+        raise LiteralError(f"{_shown(seconds)} has more than {most} digits")
     return Duration(**counts, seconds=Decimal(seconds), negative=bool(parts["sign"]))
 
 
