@@ -44,6 +44,18 @@ class UnsupportedBody(BadRequest):
     http_status = 415
 
 
+class AddressTooLong(BadRequest):
+    """The request's address with its key-value pairs is longer than the server reads."""
+
+    http_status = 414
+
+
+class HeadersTooLarge(BadRequest):
+    """The request's HTTP headers are more, or larger, than the server reads."""
+
+    http_status = 431
+
+
 class SyncTimeLimit(ServiceError):
     """A synchronous call took longer than the server waits, and its job was dismissed: NoApplicableCode with 504, since
     it is the job behind the server that did not answer in time, and a retry of the same call would fare no better."""

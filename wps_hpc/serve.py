@@ -11,6 +11,7 @@ wait in the socket's backlog.
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import selectors
@@ -18,26 +19,41 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
-from gunicorn.http.errors import NoMoreData
+from gunicorn.http.errors import (
+    LimitRequestHeaders,
+    LimitRequestLine,
+    NoMoreData,
+    ParseException,
+    UnsupportedTransferCoding,
+)
 from gunicorn.http.unreader import SocketUnreader
+from gunicorn.util import write_nonblock
 from gunicorn.workers import gthread
 
 from wps_hpc.config import ConfigError, Settings
+from wps_hpc.errors import AddressTooLong, BadRequest, HeadersTooLarge, OperationNotSupported, ServiceError
+from wps_hpc.protocols.ows import exception_answer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 log = logging.getLogger(__name__)
 
-#: A client that takes nothing of its answer for so many seconds is dropped.
+#: A client that does not take a document, or the next megabyte of a file, in so many seconds is dropped.
 SEND_SECONDS = 60.0
+#: Longest request line, in bytes; gunicorn takes no more.
+LINE_LIMIT = 8190
+#: Bytes of a head that are collected before gunicorn reads it; its own limits refuse any that is larger.
+HEAD_LIMIT = 1_000_000
+_HEAD_END = b"\r\n\r\n"
 #: A client gets so many seconds to close its side of a connection that this side has closed.
 LINGER_SECONDS = 2.0
 #: Seconds before a child that died is started again, by how often it died in a row; then the last one.
@@ -203,11 +219,43 @@ class PatientUnreader(SocketUnreader):  # type: ignore[misc]
         super().__init__(sock)
         self.deadline = time.monotonic()
         self.late: Exception = NoMoreData()
+        #: A request has begun, or is waited for, and its head is not whole.
+        self.awaiting_head = False
 
     def allow(self, seconds: float, late: Exception) -> None:
         """From now on, ``late`` is raised ``seconds`` from now."""
         self.deadline = time.monotonic() + seconds
         self.late = late
+
+    def has_head(self, seconds: float) -> bool:
+        """Take what has arrived of a request, without waiting; whether that is enough to read its head.
+
+        The first look at a request starts its ``seconds``; raises NoMoreData when they are over.
+        """
+        if not self.awaiting_head:
+            self.allow(seconds, NoMoreData())
+            self.awaiting_head = True
+        head = bytearray(self.take_buffered())
+        try:
+            self.awaiting_head = not self._collect(head)
+        finally:
+            self.unread(bytes(head))
+        if self.awaiting_head and time.monotonic() >= self.deadline:
+            raise self.late
+        return not self.awaiting_head
+
+    def _collect(self, head: bytearray) -> bool:
+        """Receive into ``head``; true once there is no reason to wait for more."""
+        self.sock.setblocking(False)
+        while _HEAD_END not in head and len(head) < HEAD_LIMIT:
+            try:
+                received = self.sock.recv(65536)
+            except BlockingIOError:
+                return False
+            if not received:
+                return True
+            head += received
+        return True
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """What the client sent next; raises ``late`` after the deadline."""
@@ -224,14 +272,30 @@ class PatientUnreader(SocketUnreader):  # type: ignore[misc]
             self.sock.settimeout(SEND_SECONDS)
 
 
+class _Reader:
+    """Reads a body; what is not HTTP is an OSError, as any other body that breaks off."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes."""
+        try:
+            received: bytes = self._inner.read(size)
+            return received
+        except ParseException as error:
+            raise OSError(errno.EPROTO, str(error)) from error
+
+
 class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
     """gunicorn's threaded worker, made so that a client that takes its time keeps no other one waiting.
 
-    gunicorn waits without a thread for a connection's first byte only; a client that sends a byte now and
-    then would keep a thread for ever. Here head and body of each request have a limit of time: a late head
-    closes the connection, a late body makes ``wsgi.input.read`` raise TimeoutError, which the application
-    answers. And gunicorn waits in its main loop, for up to two seconds each, for clients to close their
-    side of an answered connection; here the loop goes on and such sockets wait in the poller.
+    gunicorn gives a thread to each new connection for up to five seconds, and to a client that sends a byte now and
+    then for ever. Here a connection waits in the poller, without a thread, until the head of a request is whole, and
+    the head has a limit of time; a late one closes the connection. A body has a limit, too, but does occupy a thread:
+    a late one makes ``wsgi.input.read`` raise TimeoutError, which the application answers. And gunicorn waits in its
+    main loop, for up to two seconds each, for clients to close their side of an answered connection; here the loop
+    goes on and such sockets wait in the poller.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -241,21 +305,53 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
         self.lingering: dict[socket.socket, float] = {}
 
     def handle(self, conn: Any) -> Any:
-        """Serve one request of a connection, in a thread of the pool."""
+        """Serve one request of a connection, in a thread of the pool, if its head has arrived."""
         if not conn.initialized:
-            if not conn.wait_for_data(gthread.DEFAULT_WORKER_DATA_TIMEOUT):
-                return gthread._DEFER
             conn.init()
             conn.parser.unreader = PatientUnreader(conn.sock)
             conn.close = partial(self.part, conn.sock)
-        conn.parser.unreader.allow(self.limits.header_timeout, NoMoreData())
+        try:
+            if not conn.parser.unreader.has_head(self.limits.header_timeout):
+                return gthread._DEFER if self.alive else False
+        except (NoMoreData, OSError) as error:
+            self.log.debug("No request came: %s", error)
+            return False
         return super().handle(conn)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Have a connection that waits for the rest of a head closed when the time for that is over."""
+        super().finish_request(conn, fs)
+        if self.pending_conns and self.pending_conns[-1] is conn:
+            conn.timeout = conn.parser.unreader.deadline
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Run the application for a request whose head has been read."""
         late = TimeoutError("the request's body did not arrive in time")
         conn.parser.unreader.allow(self.limits.body_timeout, late)
-        return super().handle_request(req, conn)
+        req.body.reader = _Reader(req.body.reader)
+        try:
+            return super().handle_request(req, conn)
+        except TimeoutError as error:
+            raise NoMoreData from error
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """Answer what cannot be read as HTTP with a report like any other, not with gunicorn's HTML."""
+        error = next((make() for kind, make in _UNREADABLE if isinstance(exc, kind)), None)
+        if error is None:
+            super().handle_error(req, client, addr, exc)
+            return
+        self.log.warning("Invalid request from ip=%s: %r", addr[0] if addr else "", str(exc)[:200])
+        answer = exception_answer(error, self.limits.languages[0])
+        status = HTTPStatus(answer.status)
+        lines = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            "Connection: close",
+            f"Content-Type: {answer.content_type}",
+            f"Content-Length: {len(answer.body)}",
+            "X-Content-Type-Options: nosniff",
+            *(f"{name}: {value}" for name, value in answer.headers),
+        ]
+        write_nonblock(client, "\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body)
 
     def part(self, sock: socket.socket, graceful: bool = False) -> None:
         """Close a connection, in the main loop's thread. Graceful: what was sent arrives (RFC 9112 §9.6)."""
@@ -292,6 +388,18 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
         del self.lingering[sock]
         self.poller.unregister(sock)
         sock.close()
+
+
+#: What a client is told of a request that gunicorn cannot read, by gunicorn's word for it; the first that fits.
+_UNREADABLE: Sequence[tuple[type[Exception], Callable[[], ServiceError]]] = (
+    (
+        LimitRequestLine,
+        lambda: AddressTooLong(f"The address has more than {LINE_LIMIT} bytes; send the request as XML by POST."),
+    ),
+    (LimitRequestHeaders, lambda: HeadersTooLarge("The request's headers are too many or too large.")),
+    (UnsupportedTransferCoding, lambda: OperationNotSupported("The request's transfer coding is not read here.")),
+    (ParseException, lambda: BadRequest("The request is not HTTP that can be read.")),
+)
 
 
 class ServerLog(glogging.Logger):  # type: ignore[misc]
@@ -336,6 +444,9 @@ def gunicorn_options(settings: Settings, listener: socket.socket) -> Mapping[str
         "worker_class": PatientWorker,
         "threads": server.web_threads,
         "keepalive": server.keepalive_seconds,
+        "limit_request_line": LINE_LIMIT,
+        # A file goes out in pieces, each with its limit of time: in one sendfile a slow reader has no limit at all.
+        "sendfile": False,
         "graceful_timeout": max(1, round(server.graceful_seconds)),
         "preload_app": False,
         "logger_class": ServerLog,

@@ -174,6 +174,52 @@ def test_clients_that_never_finish_their_head_keep_nobody_waiting(tmp_path: Path
             connection.close()
 
 
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"])
+def test_very_many_connections_without_a_whole_head_take_no_thread(tmp_path: Path, sent: bytes) -> None:
+    with site(tmp_path, "server.web_threads = 2\nserver.header_timeout = 20.0") as running:
+        silent = [running.connect() for _ in range(100)]
+        for connection in silent:
+            connection.sendall(sent)
+        begun = time.monotonic()
+        assert httpx.get(running.url, timeout=20).status_code == 200
+        assert time.monotonic() - begun < 4
+        for connection in silent:
+            connection.close()
+
+
+def test_a_head_in_pieces_is_a_request_all_the_same(tmp_path: Path) -> None:
+    with site(tmp_path, "server.keepalive_seconds = 0") as running, running.connect() as connection:
+        for piece in (b"POST / HTTP/1.1\r\nHo", b"st: x\r\nContent-Length: 5\r\n", b"\r", b"\n12", b"345"):
+            connection.sendall(piece)
+            time.sleep(0.3)
+        assert connection.recv(1000).endswith(b" 5")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /?" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"A: x\r\n" * 200 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
+        (b"<script>alert(1)</script>\r\n\r\n", 400),
+        (b"\x16\x03\x01\x00\xff\r\n\r\n", 400),
+    ],
+    ids=["line", "header", "headers", "hosts", "lengths", "coding", "markup", "tls"],
+)
+def test_what_is_not_http_is_answered_with_a_report(tmp_path: Path, request_: bytes, status: int) -> None:
+    with site(tmp_path) as running, running.connect() as connection:
+        connection.sendall(request_)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(f"HTTP/1.1 {status} ".encode())
+        assert b"ows:ExceptionReport" in body
+        assert b"script" not in body
+        assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 def test_clients_that_do_not_close_their_side_keep_nobody_waiting(tmp_path: Path) -> None:
     with site(tmp_path, "server.web_threads = 2") as running:
         lazy = [running.connect() for _ in range(6)]

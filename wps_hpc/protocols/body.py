@@ -73,7 +73,7 @@ def _read(stream: BinaryIO, wanted: int, seconds: float) -> bytes:
         except TimeoutError as error:
             raise _late(seconds) from error
         except OSError as error:
-            raise BadRequest("The request's body ended early.") from error
+            raise BadRequest("The request's body ended early, or not as HTTP has it.") from error
         if not part:
             break
         if time.monotonic() > deadline:

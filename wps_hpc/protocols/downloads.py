@@ -49,7 +49,7 @@ SAFETY = (
 
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*/[A-Za-z0-9][A-Za-z0-9.+_-]*")
 _CHARSET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_CHUNK = 256 * 1024
+_CHUNK = 1024 * 1024
 
 
 def open_output(backend: Backend, job_id: str, name: str) -> FileAnswer:
