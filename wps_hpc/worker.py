@@ -296,8 +296,9 @@ class Worker:
     def _work(self, shift: Shift, lease: Lease, stop: threading.Event) -> None:
         shift.begin()
         try:
-            with shift.bell.worker_listener() as listener:
-                self._attend(shift, lease, stop, listener)
+            while not stop.is_set() and not shift.over.is_set():
+                with shift.bell.worker_listener() as listener:
+                    self._attend(shift, lease, stop, listener)
         finally:
             shift.end()
             for cluster in shift.clusters.values():
@@ -305,9 +306,9 @@ class Worker:
         lease.release()
 
     def _attend(self, shift: Shift, lease: Lease, stop: threading.Event, listener: Listener) -> None:
-        """The main thread's part: hear the bell, keep the lease, leave word."""
+        """The main thread's part, while the bell can be heard: hear it, keep the lease, leave word."""
         renewed = reported = 0.0
-        while not stop.is_set() and not shift.over.is_set():
+        while not stop.is_set() and not shift.over.is_set() and not listener.deaf:
             rung = listener.wait(min(1.0, lease.seconds / 6))
             if rung is not None:
                 shift.wake(rung)

@@ -2,6 +2,7 @@
 
 import logging
 import select
+import shutil
 import socket
 import stat
 import subprocess
@@ -234,3 +235,21 @@ def test_a_waiting_thread_wakes_at_once(make_bell: MakeBell) -> None:
             delays.append(time.monotonic() - rung[0])
             thread.join()
     assert sorted(delays)[10] < 0.05
+
+
+def test_a_folder_that_was_removed_is_made_again(make_bell: MakeBell, tmp_path: Path) -> None:
+    """By a cleaner of temporary files, say: synchronous calls must go on being answered."""
+    folder = tmp_path / "run"
+    bell, other = make_bell(), make_bell()
+    shutil.rmtree(folder)
+    with bell.job_listener("a") as listener:
+        other.ring({"a"})
+        assert listener.wait(LONG) == {"a"}
+
+
+def test_a_listener_whose_folder_was_removed_says_so(make_bell: MakeBell, tmp_path: Path) -> None:
+    """So that a worker makes another one."""
+    with make_bell().worker_listener() as listener:
+        assert not listener.deaf
+        shutil.rmtree(tmp_path / "run")
+        assert listener.deaf

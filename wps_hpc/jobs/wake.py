@@ -56,6 +56,11 @@ class Listener:
             return None
         return {job_id for message in self._messages() for job_id in message.split()}
 
+    @property
+    def deaf(self) -> bool:
+        """The folder was removed, so that nobody who rings finds this listener any more: make another one."""
+        return os.fstat(self._folder).st_nlink == 0
+
     def close(self) -> None:
         """Listen no more."""
         self._socket.close()
@@ -84,9 +89,8 @@ class Bell:
     """
 
     def __init__(self, folder: Path, database: Database | None = None) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Addresses go by this descriptor: the path itself may be longer than the 108 bytes of a socket's name.
-        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._path = folder
+        self._folder = _opened(folder)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         self._database = database if database is not None and database.dialect == "postgresql" else None
         self._relay: _Relay | None = None
@@ -134,9 +138,17 @@ class Bell:
             if name.removesuffix(_SUFFIX).rpartition(".")[0] in wanted:
                 self._send(name, message)
 
+    def _current(self) -> int:
+        """The descriptor of the folder, which somebody (a cleaner of temporary files, say) may have removed."""
+        if os.fstat(self._folder).st_nlink == 0:
+            log.warning("%s was removed while the server ran; it is made again", self._path)
+            # The former one stays open: other threads may be about to use it.
+            self._folder = _opened(self._path)
+        return self._folder
+
     def _listening(self) -> list[str]:
         try:
-            with os.scandir(self._folder) as found:
+            with os.scandir(self._current()) as found:
                 return [entry.name for entry in found if entry.name.endswith(_SUFFIX)]
         except OSError as error:
             log.warning("nobody on this host is woken: %s", error)
@@ -161,7 +173,7 @@ class Bell:
 
     def _listener(self, topic: str) -> Listener:
         self._relaying()
-        return Listener(self._folder, f"{topic}.{os.getpid()}-{secrets.token_hex(6)}{_SUFFIX}")
+        return Listener(self._current(), f"{topic}.{os.getpid()}-{secrets.token_hex(6)}{_SUFFIX}")
 
     def _relaying(self) -> None:
         """Hear other hosts from now on. Started with the first listener: a thread would not survive the fork before."""
@@ -216,6 +228,12 @@ class _Relay(threading.Thread):
 def _portions(job_ids: Collection[str]) -> list[list[str]]:
     ordered = list(job_ids)
     return [ordered[start : start + _TOGETHER] for start in range(0, len(ordered), _TOGETHER)]
+
+
+def _opened(folder: Path) -> int:
+    """A descriptor of the folder, made if missing: its path may be longer than the 108 bytes of a socket's name."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _address(folder: int, name: str) -> str:
