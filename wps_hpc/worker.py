@@ -201,6 +201,7 @@ class Shift:
             self.epoch,
             self._places_wanted,
             lambda: loop.wake(),
+            frozenset(self.clusters),
         )
         desk.recover()
         loop = self._add("desk", lambda _: desk.round())

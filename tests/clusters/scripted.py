@@ -214,6 +214,7 @@ class Rounds:
             self.epoch,
             lambda _: None,
             lambda: None,
+            {"local"},
             clock=self.now,
         )
 

@@ -458,3 +458,32 @@ def test_a_worker_that_stops_while_it_stages_fails_no_job(rounds: Rounds, monkey
     rounds.pool.shutdown(wait=True)
     rounds.desk.round()
     assert rounds.site.job(job.id).state is JobState.STAGING
+
+
+# --- clusters that come and go ---------------------------------------------------------------------------------------
+
+
+def test_a_job_whose_cluster_is_gone_says_so_and_goes_on_when_it_is_back(rounds: Rounds) -> None:
+    running = rounds.running("one")
+    waiting = rounds.site.mark("two")
+    rounds.desk.clusters = {"another"}
+    rounds.desk.round()
+    for job in (running, waiting):
+        told = rounds.site.job(job.id)
+        assert (told.state, told.reason) == (job.state, "its cluster (local) is no longer part of the configuration")
+    rounds.desk.clusters = {"local"}
+    rounds.dispatcher.round()
+    rounds.watcher.round()
+    for job in (running, waiting):
+        back = rounds.site.job(job.id)
+        assert (back.state, back.reason, back.stale_since) == (JobState.RUNNING, None, None)
+
+
+def test_a_job_whose_cluster_is_gone_can_be_dismissed_and_takes_no_place_then(rounds: Rounds) -> None:
+    running, waiting = rounds.running("one"), rounds.site.mark("two")
+    rounds.desk.clusters = {"another"}
+    for job in (running, waiting):
+        rounds.site.intake.dismiss(job.id, "the operator")
+    rounds.desk.round()
+    assert {rounds.site.job(job.id).state for job in (running, waiting)} == {JobState.DISMISSED}
+    assert rounds.site.store.load().running == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,8 @@ class Desk:
     """What the active worker does with jobs before their submission. ``changed`` is told every job that it changed.
 
     ``pool`` runs the staging of whole jobs (each of which fetches its inputs over the stager's own pool); ``wake`` is
-    called from its threads when one is done. ``most`` jobs are staged at the same time.
+    called from its threads when one is done. ``most`` jobs are staged at the same time. ``clusters`` are the names of
+    those that are configured.
     """
 
     root: Path
@@ -42,6 +43,7 @@ class Desk:
     epoch: int
     changed: Callable[[str], None]
     wake: Callable[[], None]
+    clusters: Collection[str]
     clock: Callable[[], float] = time.time
     _staging: dict[str, tuple[Job, Staged]] = field(default_factory=dict)
     _withdrawn: set[str] = field(default_factory=set)
@@ -58,6 +60,8 @@ class Desk:
             self.store.request_cancel(job.id, "the time limit of synchronous calls")
         for job in self.store.asked_while_waiting():
             self._act(job)
+        for job in self.store.stranded(self.clusters):
+            self._strand(job)
         self._finish_staging()
         free = self.most - len(self._staging)
         for job in self.store.to_stage(free) if free > 0 else ():
@@ -79,6 +83,17 @@ class Desk:
             self._follow(job, {"state": JobState.HELD, "message": "held before submission", "wish": None})
         elif job.wish == "release":
             self._follow(job, {"state": JobState.ACCEPTED, "message": "waiting for a place", "wish": None})
+
+    def _strand(self, job: Job) -> None:
+        """A job of a cluster that was taken out of the configuration: it waits for its return, or to be dismissed."""
+        if job.cancel_requested is not None:
+            self._end(job, JobState.DISMISSED, f"dismissed by {job.cancelled_by}", None)
+        elif job.stale_since is None:
+            log.error(
+                "job %s: its cluster %s is no longer configured; cancel it, or configure that", job.id, job.cluster
+            )
+            reason = f"its cluster ({job.cluster}) is no longer part of the configuration"
+            self._apply(job, {"stale_since": self.clock(), "reason": reason})
 
     def _follow(self, job: Job, fields: JobFields) -> None:
         """Do as wished, unless the client has wished for something else meanwhile: the next round sees that."""

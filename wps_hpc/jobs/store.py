@@ -192,6 +192,7 @@ _IN_STATE = _ALL.where(jobs.c.state == bindparam("at"), jobs.c.cluster == bindpa
 _AT_SCHEDULER = _ALL.where(
     jobs.c.scheduler_gone.is_(False), jobs.c.submission_id.is_not(None), jobs.c.cluster == bindparam("on")
 ).order_by(*_OLDEST_FIRST)
+_STRANDED = _ALL.where(_RUNNING_ON, jobs.c.cluster.not_in(bindparam("known", expanding=True)))
 _OVERDUE = _ALL.where(_RUNNING_ON, jobs.c.deadline < bindparam("moment"), jobs.c.cancel_requested.is_(None))
 
 _MARKS = {
@@ -438,6 +439,10 @@ class Store:
         """Jobs that no scheduler has and whose flags ask for something: to be dismissed, held (``accepted`` →
         ``held``) or released (``held`` → ``accepted``)."""
         return self._jobs(_ASKED_WHILE_WAITING)
+
+    def stranded(self, clusters: Iterable[str]) -> list[Job]:
+        """Jobs that have not ended and whose cluster is none of these: nobody dispatches or watches them."""
+        return self._jobs(_STRANDED, known=list(clusters))
 
     def overdue(self, now: float) -> list[Job]:
         """Jobs that are past their deadline and that nobody has asked to cancel yet."""
