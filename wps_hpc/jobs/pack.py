@@ -36,9 +36,11 @@ from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.clusters.schedulers.base import JobOrder
 from wps_hpc.clusters.scripts import ScriptError
 from wps_hpc.config import Settings
+from wps_hpc.errors import ServiceError
 from wps_hpc.jobs.job import Job
 from wps_hpc.jobs.request import ExecuteRequest, NestedGiven
 from wps_hpc.jobs.requestjson import from_json
+from wps_hpc.jobs.validate import check_fit
 from wps_hpc.processes.catalogue import Catalogue, Entry
 from wps_hpc.processes.description import Resources
 from wps_hpc.processes.run import ProcessError
@@ -83,6 +85,7 @@ class Packer:
         Called before the submission is recorded, so a crash in between leaves files that the next try overwrites.
         """
         entry = self._entry(job)
+        _check_fit(entry, request)
         folder = self.folder(job)
         try:
             manifest, digest = self._write(job, request, entry, folder, cluster)
@@ -198,6 +201,17 @@ class Packer:
         _check_cap("cores", stated["cores"], limits.max_cores)
         _check_cap("MiB of memory", stated["memory_mb"], limits.max_memory_mb)
         return Resources(**stated)
+
+
+def _check_fit(entry: Entry, request: ExecuteRequest) -> None:
+    """What waits runs the process as it is on offer now, unless that no longer takes what was sent."""
+    try:
+        check_fit(entry.description, request)
+    except ServiceError as error:
+        text = (
+            f"The process {request.process} has changed since the job was accepted: {error.text} Please send it again."
+        )
+        raise PackFailed(Failure("could not start", text, code=error.code, locator=error.locator)) from error
 
 
 def _needed(entry: Entry, record: RequestRecord, folder: JobFolder) -> Resources:

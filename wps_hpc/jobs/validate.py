@@ -74,6 +74,37 @@ def validated(process: ProcessDescription, request: ExecuteRequest, settings: Se
     )
 
 
+def check_fit(process: ProcessDescription, request: ExecuteRequest) -> None:
+    """Raise unless the process takes inputs and makes outputs of these names, numbers and kinds.
+
+    For a request that was validated before: its process may have changed since, and must never be called with inputs
+    that it does not describe.
+    """
+    _check_inputs_fit(process.inputs, request.inputs)
+    _refuse_unknown("output", process.outputs, (wish.wanted.identifier for wish in request.outputs))
+
+
+def _check_inputs_fit(described: Sequence[Input], given: Mapping[str, tuple[Given, ...]]) -> None:
+    _refuse_unknown("input", described, given)
+    for entry in described:
+        values = given.get(entry.identifier, ())
+        _check_count(entry, len(values))
+        for value in values:
+            if not isinstance(value, _KINDS[type(entry.data)]):
+                raise InvalidParameterValue(f"The input {entry.identifier} is of another kind.", entry.identifier)
+            if isinstance(value, NestedGiven) and isinstance(entry.data, NestedInputs):
+                _check_inputs_fit(entry.data.inputs, value.values)
+
+
+#: What a value of each kind of data is once it is staged.
+_KINDS: Mapping[type, type] = {
+    LiteralData: LiteralValue,
+    ComplexData: FileValue,
+    BoundingBoxData: BoundingBoxValue,
+    NestedInputs: NestedGiven,
+}
+
+
 # --- how the client waits --------------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,9 @@
 
 A file dropped into a folder, changed or removed takes effect at the next ``reload``. A changed file that is broken is
 reported **and withdrawn**: its former version does not stay on offer, because a client that reads the description would
-meet code that no longer stands in the folder, and the operator would not notice. Jobs that were accepted before are
-untouched, for their payload and source are their own. To change a file without a gap, write the new version beside it
-under a name that does not end in ``.py`` and rename it.
+meet code that no longer stands in the folder, and the operator would not notice. Jobs that were submitted before are
+untouched, for their payload and source are their own; those that still wait are checked again when they are packed. To
+change a file without a gap, write the new version beside it under a name that does not end in ``.py`` and rename it.
 
 Server half.
 """
