@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.scripted import Rounds
+from tests.clusters.scripted import DONE, Rounds
 from tests.clusters.site import Site
 from wps_hpc.jobs.job import JobState
 from wps_hpc.processes.catalogue import Catalogue
@@ -78,3 +78,22 @@ def test_a_waiting_job_whose_inputs_are_still_taken_runs(rounds: Rounds, tmp_pat
     rounds.dispatcher.packer = replace(rounds.dispatcher.packer, catalogue=offer)
     rounds.dispatcher.round()
     assert rounds.site.job(job.id).state is JobState.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("version", "state"), [("2.0.0", JobState.SUCCEEDED), ("1.0.0", JobState.FAILED)], ids=["changed", "as described"]
+)
+def test_a_running_job_is_not_held_to_the_outputs_of_a_later_version(
+    rounds: Rounds, tmp_path: Path, version: str, state: JobState
+) -> None:
+    job = rounds.running("one")
+    entry = changed(tmp_path, version=version, output="other").get("mark")
+    assert entry is not None
+    rounds.watcher.describe = lambda _: entry.description
+    rounds.wrote_success(job)
+    rounds.batch.say(DONE)
+    for _ in range(3):
+        rounds.pass_time(60)
+        rounds.watcher.round()
+    ended = rounds.site.job(job.id)
+    assert (ended.state, ended.process_version) == (state, "1.0.0")

@@ -241,10 +241,10 @@ IDLE_QUERY = 30.0
 class Watcher:
     """Follows the jobs of one cluster: one query for all, then only the attempts whose answer changed.
 
-    ``changed`` is told the id of every job whose row it changed. What it remembers between rounds only saves work:
-    a new worker starts with nothing and reads every active attempt once. ``describe`` gives a process's description, by
-    which its outputs are checked; None for one that is no longer on offer. ``clock`` gives times for the database and
-    for people; ``steady`` measures graces and pauses, as it cannot be set.
+    ``changed`` is told the id of every job whose row it changed. What it remembers between rounds only saves work: a
+    new worker starts with nothing and reads every active attempt once. ``describe`` gives a process's description, by
+    which its outputs are checked, if that is of the job's version; None for one that is no longer on offer. ``clock``
+    gives times for the database and for people; ``steady`` measures graces and pauses, as it cannot be set.
     """
 
     cluster: Cluster
@@ -335,10 +335,15 @@ class Watcher:
             self._since[job.id] = verdict.wait_since
         return _Concluded(one, attempt, verdict)
 
+    def _described(self, job: Job) -> ProcessDescription | None:
+        """What the job's outputs must be; unknown once another version is on offer than the job was accepted for."""
+        found = self.describe(job.process)
+        return found if found is not None and found.version == job.process_version else None
+
     def _left(self, job: Job, attempt: int) -> Left:
         """What the attempt left; a job of which that cannot even be said must keep no other from its turn."""
         try:
-            return read_attempt(JobFolder(job_path(self.root, job.id)), attempt, self.describe(job.process))
+            return read_attempt(JobFolder(job_path(self.root, job.id)), attempt, self._described(job))
         except Exception as error:
             log.exception("job %s: what attempt %d left cannot be judged", job.id, attempt)
             return Left(state="unreadable", why=repr(error))
