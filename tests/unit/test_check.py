@@ -124,3 +124,10 @@ def test_a_clock_that_was_never_set_is_a_problem(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("time.time", lambda: 0.0)
     (finding,) = check.check_clock(parse_settings({}))
     assert finding.level == PROBLEM
+
+
+def test_a_file_that_is_no_database_is_a_problem_and_not_the_end(tmp_path: Path) -> None:
+    (tmp_path / "jobs.sqlite").write_text("garbage, " * 100)
+    (finding,) = check.check_database(parse_settings({"storage": {"root": str(tmp_path)}}))
+    assert finding.level == check.PROBLEM
+    assert "is damaged, or is none" in finding.text

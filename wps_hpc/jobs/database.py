@@ -15,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
@@ -149,6 +149,11 @@ class Database:
                 if not _transient(error) or time.monotonic() >= deadline:
                     raise _in_our_words(error) from error
                 log.debug("trying again: %s", error.orig)
+            except DatabaseError as error:
+                # Those of a kind of their own are defects of this program; what is left is the file's or the server's.
+                if type(error) is DatabaseError:
+                    raise StoreError(f"the job database is damaged, or is none: {error.orig}") from error
+                raise
             except PoolTimeout as error:
                 raise StoreBusy("all connections to the job database are in use") from error
             time.sleep(random.uniform(0.005, 0.05))

@@ -20,7 +20,7 @@ from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobOrder, Known, Phase, Refused, Submitted, Unknown
 from wps_hpc.config import Settings
 from wps_hpc.jobs.job import Job, JobState
-from wps_hpc.jobs.pack import Packer
+from wps_hpc.jobs.pack import Packer, PackFailed
 from wps_hpc.jobs.request import ExecuteRequest
 from wps_hpc.jobs.requestjson import to_json
 from wps_hpc.jobs.trusted import Left, read_attempt
@@ -73,10 +73,14 @@ def send_probe(settings: Settings, cluster: Cluster, timeout: float) -> ProbeRep
     try:
         order = packer.pack(job, _REQUEST, cluster)
         return _Probe(cluster, order, folder, entry, time.monotonic() + timeout).run()
+    except PackFailed as error:
+        raise ProbeFailed(f"the probe cannot be prepared: {error.failure.text} {error.failure.detail}") from error
     finally:
         shutil.rmtree(folder.path, ignore_errors=True)
 
 
+#: The shell's exit codes for a command that cannot be run, or is not there.
+_NO_SUCH_PROGRAM = (126, 127)
 _REQUEST = ExecuteRequest(PROCESS, "probe", resources={"walltime_s": 300})
 
 
@@ -137,10 +141,18 @@ class _Probe:
             word, over = self._word(known)
             ended = (ended or time.monotonic()) if over else None
             if ended is not None and time.monotonic() - ended > settle:
-                raise ProbeFailed(f"the scheduler calls the probe {word}, but in its folder: {left.described()}")
+                raise ProbeFailed(
+                    f"the scheduler calls the probe {word}, but in its folder: {left.described()}{self._hint(left)}"
+                )
             if time.monotonic() > self.deadline:
                 raise ProbeFailed(f"the probe did not end in time; the scheduler calls it {word}; {left.described()}")
             time.sleep(LOOK_EVERY if ended else max(LOOK_EVERY, self.cluster.settings.query_seconds / 4))
+
+    def _hint(self, left: Left) -> str:
+        if left.exit is None or left.exit.exit_code not in _NO_SUCH_PROGRAM:
+            return ""
+        name = self.cluster.name
+        return f"; the node cannot run {self.cluster.python}: let clusters.{name}.python name a Python that is there"
 
     def _word(self, known: Known) -> tuple[str, bool]:
         """What the scheduler calls the probe, and whether it has ended."""
