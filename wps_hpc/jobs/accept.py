@@ -123,9 +123,7 @@ class Intake:
         job_id = str(uuid.uuid4())
         folder = JobFolder(job_path(self._settings.storage.root, job_id))
         try:
-            folder.inputs.mkdir(mode=0o700, parents=True)
-            for made in (folder.path, folder.path.parent):
-                made.chmod(0o700)
+            _make(folder)
             job = self._job_for(job_id, process, _on_disk(request, folder))
             reach(Failpoint.ACCEPT_BEFORE_ROW)
             self._store.add_job(job, limits=self._settings.limits)
@@ -158,6 +156,15 @@ class Intake:
             staged=staged,
             state_since=now,
         )
+
+
+def _make(folder: JobFolder) -> None:
+    """The folder with ``inputs/``, open to nobody else at any moment, whatever the umask is."""
+    spread = folder.path.parent
+    spread.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    spread.mkdir(mode=0o700, exist_ok=True)
+    folder.path.mkdir(mode=0o700)
+    folder.inputs.mkdir(mode=0o700)
 
 
 def _on_disk(request: ExecuteRequest, folder: JobFolder) -> ExecuteRequest:

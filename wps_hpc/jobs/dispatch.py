@@ -7,6 +7,7 @@ is looked up by its token; only a scheduler that certainly does not have it lets
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
@@ -31,6 +32,8 @@ from wps_hpc.jobs.pack import Packer, PackFailed
 from wps_hpc.jobs.store import Change, JobFields, NotWaiting, Store, StoreError, SubmissionChange
 
 log = logging.getLogger(__name__)
+
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 #: How long after the submit command's own time limit a look-up's «none» begins to count, as a share of that limit.
 LOOKUP_MARGIN = 1.0
@@ -230,7 +233,8 @@ class Dispatcher:
     def _note(self, job: Job, order: JobOrder, outcome: SubmitOutcome) -> None:
         line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {order.token} {outcome}\n"
         try:
-            with self.packer.folder(job).submit_log.open("a") as stream:
+            # The job may run already and have put a FIFO or a link in its place.
+            with os.fdopen(os.open(self.packer.folder(job).submit_log, _APPEND, 0o600), "a") as stream:
                 stream.write(line)
         except OSError as error:
             log.warning("job %s: submit.log cannot be written: %s", job.id, error)

@@ -18,7 +18,7 @@ from joblauncher.formats.folder import AttemptFolder, JobFolder, job_path
 from joblauncher.formats.values import FileValue, Value
 from wps_hpc.config import Settings
 from wps_hpc.errors import NoApplicableCode, NotFound
-from wps_hpc.jobs.beneath import Missing, Untrusted, open_beneath
+from wps_hpc.jobs.beneath import Missing, Untrusted, folder_beneath, open_beneath, read_in
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest
 from wps_hpc.jobs.requestjson import from_json
@@ -26,6 +26,8 @@ from wps_hpc.jobs.trusted import open_output, read_result
 
 log = logging.getLogger(__name__)
 
+#: No kept lineage is larger, in bytes: a request with a larger one is refused.
+LINEAGE_LIMIT = 64_000_000
 #: Records kept in memory, and the size in bytes above which one is rather read again.
 KEPT_RECORDS = 256
 KEPT_BYTES = 64_000
@@ -91,10 +93,18 @@ class Results:
             raise _unusable(job, error) from error
 
     def lineage(self, job: Job) -> bytes | None:
-        """The client's own DataInputs and OutputDefinitions, when it asked to have them echoed."""
+        """The client's own DataInputs and OutputDefinitions, when it asked to have them echoed.
+
+        The job runs as this account and may have put a FIFO or a link in its place: then there is none.
+        """
+        folder = self.folder(job)
         try:
-            return self.folder(job).lineage.read_bytes()
-        except FileNotFoundError:
+            with folder_beneath(folder.path, "") as opened:
+                return read_in(opened, folder.lineage.name, LINEAGE_LIMIT).data
+        except Missing:
+            return None
+        except Untrusted as error:
+            log.warning("job %s: its lineage is left out: %s", job.id, error)
             return None
 
     def log(self, job: Job, stream: str, max_bytes: int) -> bytes:
