@@ -23,13 +23,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class FileAnswer:
-    """A file to send: from an open stream, under a name, as that MIME type. The web side closes the stream."""
+    """A file to send: from an open stream, under a name, as that MIME type, in Base64 if ``as_base64``.
+
+    The web side closes the stream.
+    """
 
     stream: BinaryIO
     name: str
     content_type: str
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
+    as_base64: bool = False
 
 
 class RevisionCache:

@@ -6,7 +6,6 @@ status documents once for each revision of their job.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
@@ -264,12 +263,8 @@ def raw_output(execution: Execution) -> Reply:
 
 
 def _raw_file(execution: Execution, value: FileValue, *, as_base64: bool) -> Reply:
-    stream = execution.open(value)
-    if not as_base64:
-        return FileAnswer(stream, output_name(value), value.mime_type, headers=NO_STORE)
-    with stream:
-        encoded = base64.b64encode(stream.read())
-    return Answer(encoded, value.mime_type, headers=(*NO_STORE, ("Content-Transfer-Encoding", "base64")))
+    headers = (*NO_STORE, ("Content-Transfer-Encoding", "base64")) if as_base64 else NO_STORE
+    return FileAnswer(execution.open(value), output_name(value), value.mime_type, headers=headers, as_base64=as_base64)
 
 
 def _raw_box(value: BoundingBoxValue) -> bytes:

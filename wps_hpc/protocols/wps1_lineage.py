@@ -12,22 +12,28 @@ from collections.abc import Sequence
 from lxml import etree
 
 from joblauncher.formats.values import BoundingBoxValue, LiteralValue
+from wps_hpc.errors import FileSizeExceeded
 from wps_hpc.jobs.request import Given, InlineContent, OutputWish, Reference, Transmission
 from wps_hpc.protocols.xml import OWS, WPS, XLINK, add, parse_embedded, root, to_bytes
 from wps_hpc.protocols.xml_request import Document, Node
 
 HIDDEN = "(not shown)"
+#: Largest account that is kept and echoed, in bytes: it is parsed, at thirty times its size, for every status document.
+LARGEST = 8_000_000
 _EMPTY = b'<wps:Lineage xmlns:wps="' + WPS.encode() + b'">'
 
 
 def lineage_as_received(document: Document, inputs: Node | None, outputs: Sequence[Node]) -> bytes:
-    """The lineage of an XML request, cut from its own bytes."""
+    """The lineage of an XML request, cut from its own bytes; raises FileSizeExceeded for one above LARGEST."""
     parts = [_EMPTY]
     if inputs is not None and inputs.children:
         parts.append(document.fragment(inputs))
     if outputs:
         parts += [b"<wps:OutputDefinitions>", *map(document.fragment, outputs), b"</wps:OutputDefinitions>"]
     content = b"".join([*parts, b"</wps:Lineage>"])
+    if len(content) > LARGEST:
+        text = f"A lineage can have {LARGEST} bytes; send large inputs by reference, or leave lineage out."
+        raise FileSizeExceeded(text, "lineage")
     return _without_secrets(content) if b"Header" in content else content
 
 
