@@ -62,7 +62,7 @@ lease_seconds = 1.5
 [limits]
 parallel = {parallel}
 queued = 1000
-sync_seconds = 20
+sync_seconds = {sync_seconds}
 [inputs]
 schemes = ["file"]
 folders = ["{shared}"]
@@ -83,6 +83,7 @@ class Site:
     folder: Path
     url: str
     parallel: int = 4
+    sync_seconds: float = 20
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -97,6 +98,7 @@ class Site:
                 root=root,
                 url=self.url,
                 parallel=self.parallel,
+                sync_seconds=self.sync_seconds,
                 processes=PROCESSES,
                 shared=self.folder,
             )

@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -392,3 +393,49 @@ def test_sync_calls_wait_for_their_job_and_take_little_longer_than_it(site: Site
     site.start_worker()
     job = site.mark("one", mode=Mode.SYNC)
     assert site.intake.wait(job.id, 30).state is JobState.SUCCEEDED
+
+
+def test_a_sync_call_past_its_time_limit_is_answered_with_504_and_leaves_nothing_running(tmp_path: Path) -> None:
+    site = Site(tmp_path, f"sqlite:///{tmp_path / 'jobs.sqlite'}", sync_seconds=2)
+    try:
+        address = site.start_web()
+        site.start_worker()
+        inputs = f"folder={site.marks};name=one;until={tmp_path / 'never'}"
+        asked = {"service": "WPS", "version": "1.0.0", "request": "Execute", "identifier": "mark", "DataInputs": inputs}
+        answer = httpx.get(f"{address}/wps", params=asked, timeout=60)
+        assert answer.status_code == 504, answer.text
+        assert "Run it asynchronously" in answer.text
+        (job,) = site.store.list_jobs()
+        pids = site.launcher_pids(site.job(job.id)) if site.runs() else []
+        ended = site.ended(job.id)
+        assert ended.state is JobState.DISMISSED
+        assert ended.message == "dismissed by the time limit of synchronous calls"
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "its processes are gone")
+    finally:
+        site.close()
+
+
+def _has_files(folder: Path, count: int) -> bool:
+    return len(list(folder.iterdir())) >= count
+
+
+def test_the_parallel_limit_holds_while_workers_die(tmp_path: Path) -> None:
+    """Counted by the jobs themselves, while they run."""
+    site = Site(tmp_path, f"sqlite:///{tmp_path / 'jobs.sqlite'}", parallel=2)
+    seen = tmp_path / "seen"
+    for folder in (seen, tmp_path / "now"):
+        folder.mkdir()
+    try:
+        site.start_worker()
+        jobs = [site.execute("together", folder=str(tmp_path), name=f"job-{n}", seconds=0.5) for n in range(8)]
+        for enough in (1, 3):
+            until(partial(_has_files, seen, enough), "some jobs have run")
+            site.kill_worker()
+            site.start_worker()
+        for job in jobs:
+            assert site.ended(job.id).state is JobState.SUCCEEDED
+    finally:
+        site.close()
+    counts = {int(path.name.partition("-")[0]) for path in seen.iterdir()}
+    assert len(list(seen.iterdir())) == 8
+    assert max(counts) == 2

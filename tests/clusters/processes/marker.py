@@ -73,3 +73,21 @@ def sized(megabytes: int, unit: str = "MB") -> str:
         The size.
     """
     return f"{megabytes} {unit}"
+
+
+@process(title="Run together", version="1.0.0")
+def together(folder: str, name: str, seconds: float) -> int:
+    """Run for some seconds, and leave in folder/seen a file that tells how many of these ran at that time.
+
+    Returns:
+        How many there were.
+    """
+    own = Path(folder) / "now" / name
+    _mark(own)
+    most, deadline = 0, time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        most = max(most, len(list(own.parent.iterdir())))
+        time.sleep(0.01)
+    (Path(folder) / "seen" / f"{most}-{name}").touch()
+    own.unlink()
+    return most
