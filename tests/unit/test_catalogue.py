@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -374,6 +375,31 @@ def test_the_revision_grows_and_is_the_same_for_all(folder: Path) -> None:
         assert one.revision == other.revision
         seen.append(one.revision)
     assert seen == sorted(set(seen))
+
+
+@pytest.mark.parametrize("body", ["while True:\n    pass\n", "import time\nwhile True:\n    time.sleep(0.01)\n"])
+def test_a_file_that_never_ends_is_reported_and_leaves_the_others_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.setattr(room, "LOAD_SECONDS", 0.2)
+    (folder / "loop.py").write_text(body)
+    (folder / "slope.py").write_text(source("slope"))
+    catalogue = Catalogue([], [folder])
+    catalogue.reload()
+    assert offered(catalogue) == {"slope": "1.0.0"}
+    assert "does not end" in catalogue.problems[str(folder / "loop.py")]
+    # It is stopped, too, and leaves nothing behind.
+    deadline = time.monotonic() + 10
+    while module_name(folder / "loop.py") in sys.modules or "loading loop.py" in _threads():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (folder / "loop.py").write_text(source("loop"))
+    catalogue.reload()
+    assert offered(catalogue) == {"loop": "1.0.0", "slope": "1.0.0"}
+
+
+def _threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
 
 
 def test_a_file_from_the_future_hides_no_change(folder: Path) -> None:

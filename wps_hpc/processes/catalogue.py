@@ -11,6 +11,7 @@ Server half.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
 import os
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 #: A file that was written so short a time ago may be written again within the same tick of its time stamp, so its
 #: content is compared, too. Seconds.
 RACY_SECONDS = 2.0
+#: A watched file whose top level takes longer is broken. Seconds.
+LOAD_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -306,9 +310,35 @@ def _unsettled(name: str, former: _Origin | None) -> _Origin:
     return replace(former, stamp=None)
 
 
+class _TooLong(BaseException):
+    """Raised within a file that does not come to its end."""
+
+
+def _module_in_time(path: Path, content: bytes) -> ModuleType:
+    """The module, made in a thread of its own: a top level that does not end would otherwise end all looking.
+
+    Raises PayloadError after LOAD_SECONDS; the file's code is stopped where it next runs a line of Python.
+    """
+    done: Future[ModuleType] = Future()
+
+    def make() -> None:
+        try:
+            done.set_result(make_module(module_name(path), content, str(path)))
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread = threading.Thread(target=make, name=f"loading {path.name}", daemon=True)
+    thread.start()
+    try:
+        return done.result(LOAD_SECONDS)
+    except TimeoutError:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_TooLong))
+        raise PayloadError(f"{path}: its top level does not end within {LOAD_SECONDS:g} s") from None
+
+
 def _loaded(path: Path, origin: _Origin) -> _Origin:
     try:
-        module = make_module(module_name(path), origin.content, str(path))
+        module = _module_in_time(path, origin.content)
     except PayloadError as error:
         return replace(origin, problem=f"is withdrawn: {error}")
     return _collected(origin, module, origin.content)
