@@ -7,6 +7,7 @@ is opened anew.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from logging.handlers import WatchedFileHandler
@@ -20,13 +21,26 @@ DATE_FORMAT = "%Y-%m-%dT%H:%M:%S"
 QUIET = ("httpx", "httpcore", "alembic", "gunicorn.error", "paramiko")
 
 
+#: What would begin a line of its own, steer a terminal, or show text in another order than it has.
+_UNPRINTABLE = re.compile("[\x00-\x08\n-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+class OneLine(logging.Formatter):
+    """Messages on one line: clients and processes choose some of their words, and must not forge others."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line of a record, its message made harmless."""
+        record.message = _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), record.message)
+        return super().formatMessage(record)
+
+
 def configure(settings: Logging) -> None:
     """Send this process's log records where ``settings`` say. May be called again, as after a fork.
 
     Raises ConfigError when the log file cannot be opened.
     """
     handler = _destination(settings)
-    formatter = logging.Formatter(FORMAT, DATE_FORMAT)
+    formatter = OneLine(FORMAT, DATE_FORMAT)
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     root = logging.getLogger()

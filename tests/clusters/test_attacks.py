@@ -155,6 +155,15 @@ def _open_to_others(folder: Path) -> Iterator[Path]:
             yield from _open_to_others(path)
 
 
+def test_a_process_cannot_forge_lines_of_the_log(running: Site) -> None:
+    forged = "2026-01-01T00:00:00.000Z ERROR wps_hpc.serve[1]: forged"
+    ended(running, f"from wps_hpc import ProcessError; raise ProcessError('x\\n{forged}\\x1b[31m')")
+    lines = (running.folder / "worker.log").read_text().splitlines()
+    assert any(forged in line for line in lines)
+    assert not any(line.startswith(forged) for line in lines)
+    assert not any("\x1b" in line for line in lines)
+
+
 def test_a_planted_exit_file_does_not_hang_the_spooler(tmp_path: Path) -> None:
     attempt = JobFolder(tmp_path).attempt(1)
     attempt.path.mkdir(parents=True)
