@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import socket
 import stat
 import time
@@ -19,6 +20,7 @@ from tests.clusters.site import Site, until
 from tests.protocols.conftest import execute_xml, literal_xml
 from wps_hpc.clusters.spooler.jobs import _left_exit
 from wps_hpc.clusters.spooler.spool import JobRecord
+from wps_hpc.jobs.purge import _deleted
 
 PROCESS = """
 import os
@@ -177,3 +179,28 @@ def test_a_planted_exit_file_does_not_hang_the_spooler(tmp_path: Path) -> None:
     attempt.exit.symlink_to("/dev/zero")
     assert _left_exit(record) is None
     assert time.monotonic() - begun < 5
+
+
+def test_a_tree_too_deep_for_recursion_and_open_files_is_purged(tmp_path: Path) -> None:
+    grown = tmp_path / "grown"
+    grown.mkdir()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    folder = os.open(grown, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=folder)
+        os.symlink(kept, "link", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.fchmod(folder, 0)
+    os.close(folder)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        assert _deleted(grown)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert not grown.exists()
+    assert (kept / "file").exists()

@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ log = logging.getLogger(__name__)
 
 #: A folder without a row may be one that accept is just making; after so many seconds it is not.
 ORPHAN_AGE = 86_400.0
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Ids looked up with one query.
 _TOGETHER = 500
 
@@ -130,7 +130,7 @@ class Purger:
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
     """What lies in a folder; nothing if it is none, or a symbolic link."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(folder, _FOLDER)
     except (FileNotFoundError, NotADirectoryError):
         return []
     os.close(descriptor)
@@ -150,18 +150,49 @@ def _deleted(path: Path) -> bool:
         if path.is_symlink() or not path.is_dir():
             path.unlink()
         else:
-            _make_removable(path)
-            shutil.rmtree(path)  # does not follow links, nor race with somebody who puts one in
+            path.chmod(0o700)
+            opened = os.open(path, _FOLDER)
+            try:
+                _empty(opened)
+            finally:
+                os.close(opened)
+            path.rmdir()
     except OSError as error:
         log.error("%s cannot be deleted: %s", path, error)
         return False
     return True
 
 
-def _make_removable(folder: Path) -> None:
-    """Folders without write permission (the launcher's, or a process's own) keep their files from being removed."""
-    folder.chmod(0o700)
-    for _, folders, _, descriptor in os.fwalk(folder, follow_symlinks=False):
-        for name in folders:
-            if stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                os.chmod(name, 0o700, dir_fd=descriptor)
+def _empty(folder: int) -> None:
+    """Empty an open folder, however deep: what lies in a folder within it is moved up, then that is removed.
+
+    So neither recursion nor open files have a depth to run out at (``shutil.rmtree`` has). Folders without write
+    permission (the launcher's, or a process's own) get it first. Links are not followed.
+    """
+    while names := os.listdir(folder):
+        for name in names:
+            if not _is_folder(folder, name):
+                os.unlink(name, dir_fd=folder)
+                continue
+            os.chmod(name, 0o700, dir_fd=folder)
+            inner = os.open(name, _FOLDER, dir_fd=folder)
+            try:
+                _move_up(inner, folder)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=folder)
+
+
+def _move_up(inner: int, outer: int) -> None:
+    """The folders in ``inner`` into ``outer``, under new names; its files are removed at once."""
+    for name in os.listdir(inner):
+        if _is_folder(inner, name):
+            # To move a folder is to write into it: its parent changes.
+            os.chmod(name, 0o700, dir_fd=inner)
+            os.rename(name, f".{secrets.token_hex(8)}", src_dir_fd=inner, dst_dir_fd=outer)
+        else:
+            os.unlink(name, dir_fd=inner)
+
+
+def _is_folder(parent: int, name: str) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
