@@ -20,6 +20,8 @@ from joblauncher.formats.records import ListedFile, Manifest, RecordError, Reque
 from joblauncher.formats.values import FileValue, NestedValue, Values
 
 _CHUNK = 1 << 20
+#: Asked once, before a warm process forks.
+_HERE = platform.python_version()
 _MANIFEST_LIMIT = 64 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: O_NONBLOCK: opening a fifo that stands in for a file must not wait for its writer.
@@ -97,7 +99,7 @@ def check(job: OpenedJob) -> Checked:
 
 def check_versions(manifest: Manifest) -> None:
     """Refuse pickled code of another minor Python before it is loaded: it would crash, or be silently wrong."""
-    here = platform.python_version()
+    here = _HERE
     if manifest.loads == "value" and _minor(here) != _minor(manifest.python):
         text = (
             f"The process was packed by value on Python {manifest.python} and cannot be loaded on the node's "

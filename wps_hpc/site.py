@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Threads hand the interpreter on after so many seconds: each request is short, and each waits for the database.
+SWITCH = 0.0005
+
 
 def web_app(settings: Settings) -> WSGIApplication:
     """The application, with a database, a catalogue that is kept up to date, and a bell of its own.
@@ -30,6 +34,7 @@ def web_app(settings: Settings) -> WSGIApplication:
     Called after the fork, for it makes connections and a thread. Raises StoreError when the database is not
     there.
     """
+    sys.setswitchinterval(SWITCH)
     settings.storage.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = open_store(settings)
     store.upgrade()

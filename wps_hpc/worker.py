@@ -13,6 +13,7 @@ import secrets
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -43,6 +44,8 @@ PAUSE_AFTER_FAILURE = 1.0
 STAGED_AT_ONCE = 32
 #: Seconds between two purges.
 PURGE_EVERY = 600.0
+#: The loops hand the interpreter on after so many seconds: their work is short, and somebody waits for it.
+SWITCH = 0.0005
 #: Seconds between two reports for ``/health`` and ``/metrics``.
 REPORT_EVERY = 2.0
 #: Loops that keep their own time.
@@ -174,9 +177,12 @@ class Shift:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def wake(self, job_ids: set[str] | frozenset[str] = frozenset()) -> None:
-        """A client did something: let every loop look that deals with jobs."""
+        """A client did something: let every loop look that deals with jobs.
+
+        A ring for no job in particular is for new ones, which nobody watches yet.
+        """
         for loop in self.loops:
-            if loop.name not in _UNHURRIED:
+            if loop.name not in _UNHURRIED and (job_ids or not loop.name.startswith("watch")):
                 loop.wake(job_ids)
 
     def report(self) -> None:
@@ -209,7 +215,6 @@ class Shift:
 
     def _cluster_loops(self, name: str, cluster: Cluster, packer: Packer, places: threading.Lock) -> None:
         def submitted(job_id: str) -> None:
-            self.bell.ring({job_id})
             watching.wake()
 
         root = self.settings.storage.root
@@ -324,6 +329,7 @@ class Worker:
 
 def main(settings: Settings) -> int:
     """Run a worker until SIGTERM or SIGINT; returns the exit code."""
+    sys.setswitchinterval(SWITCH)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

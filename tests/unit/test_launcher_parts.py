@@ -129,7 +129,7 @@ def manifest(**fields: str) -> Manifest:
 def test_code_by_value_needs_the_same_minor_python(
     monkeypatch: pytest.MonkeyPatch, loads: str, written: str, here: str, refused: bool
 ) -> None:
-    monkeypatch.setattr("platform.python_version", lambda: here)
+    monkeypatch.setattr("joblauncher.verify._HERE", here)
     told = manifest(loads=loads, python=written)
     if not refused:
         verify.check_versions(told)

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 #: errno values that mean «no room»: on the disk, within a quota, within a process's limit for one file.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: A waiting thread looks at the database after so many seconds, then at growing intervals, even if no bell rings.
-FIRST_LOOK, LONGEST_LOOK = 0.01, 0.25
+FIRST_LOOK, LONGEST_LOOK = 0.1, 0.5
 
 #: Where an input stands: identifier and occurrence (from 1), at each level of nesting.
 Place = tuple[tuple[str, int], ...]
@@ -74,7 +74,7 @@ class Intake:
         with _in_service_words():
             self._turn_away_early(wanted)
             job = self._accepted(entry.description, wanted)
-        self._bell.ring_worker({job.id})
+        self._bell.ring_worker()  # for nobody in particular: there is nothing to watch yet
         log.info("job %s: accepted: %s, %s by %s", job.id, job.process, job.mode, job.protocol)
         return job
 

@@ -90,7 +90,7 @@ class Packer:
         try:
             manifest, digest = self._write(job, request, entry, folder, cluster)
             order = self._order(cluster, folder, manifest, digest, new_token())
-            write_atomic(folder.script, order.script, mode=0o700)
+            write_atomic(folder.script, order.script, durable=not cluster.warm, mode=0o700)
         except OSError as error:
             text = "The job folder could not be written; is the disk full?"
             raise PackFailed(Failure("disk full", text, code="NotEnoughStorage", detail=str(error))) from error
@@ -127,20 +127,25 @@ class Packer:
     def _write(
         self, job: Job, request: ExecuteRequest, entry: Entry, folder: JobFolder, cluster: Cluster
     ) -> tuple[Manifest, str]:
+        # A job that the spooler forks dies with this host: after a power cut there is nobody left to read its files.
+        durable = not cluster.warm
         record = RequestRecord(
             request.process, _values(request.inputs), tuple(wish.wanted for wish in request.outputs), request.language
         )
         resources = self._resources(entry, record, request.resources, folder)
-        written = [_listed(folder, folder.payload, entry.payload), _listed(folder, folder.request, dump(record))]
+        written = [
+            _listed(folder, folder.payload, entry.payload, durable),
+            _listed(folder, folder.request, dump(record), durable),
+        ]
         if entry.source is not None:
             folder.source.mkdir(mode=0o700, exist_ok=True)
-            written.append(_listed(folder, folder.source / f"{entry.module}.py", entry.source))
+            written.append(_listed(folder, folder.source / f"{entry.module}.py", entry.source, durable))
         files = list(_files(record.inputs))
         written += [_hashed(folder, value) for value in files if not value.shared]
         shared = tuple(SharedFile(value.path, value.size or 0) for value in files if value.shared)
         manifest = self._manifest(job, resources, entry, cluster, tuple(written), shared)
         content = dump(manifest)
-        write_atomic(folder.manifest, content)
+        write_atomic(folder.manifest, content, durable=durable)
         return manifest, hashlib.sha256(content).hexdigest()
 
     def _manifest(
@@ -269,8 +274,8 @@ def _flat(values: Values) -> Iterable[Value]:
                 yield value
 
 
-def _listed(folder: JobFolder, path: Path, content: bytes) -> ListedFile:
-    write_atomic(path, content)
+def _listed(folder: JobFolder, path: Path, content: bytes, durable: bool) -> ListedFile:
+    write_atomic(path, content, durable=durable)
     return ListedFile(str(path.relative_to(folder.path)), len(content), hashlib.sha256(content).hexdigest())
 
 

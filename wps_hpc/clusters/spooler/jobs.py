@@ -324,7 +324,8 @@ class Jobs:
         end = end or LeaderEnd(None, None)
         record = replace(record, ended=time.time(), word=word, exit_code=end.exit_code, signal=end.signal)
         self._ended[record.token] = record
-        self._note(record, durable=True)
+        # Not durable: after a power cut the boot id tells that the host was restarted, and status.xml the rest.
+        self._note(record)
         self._spool.drop_empty_log(record.token)
         log.info("job %s: %s (exit code %s, signal %s)", record.job_id, word, end.exit_code, end.signal)
         self._changed()
@@ -393,7 +394,7 @@ def _write_exit(record: JobRecord, end: LeaderEnd) -> None:
     attempt = _attempt(record)
     try:
         attempt.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(attempt.exit, dump(ExitRecord(end.exit_code, end.signal, socket.gethostname())))
+        write_atomic(attempt.exit, dump(ExitRecord(end.exit_code, end.signal, socket.gethostname())), durable=False)
     except OSError as error:
         # The record has the same word, and the server asks for that too.
         log.error("job %s: its exit file could not be written: %s", record.job_id, error)
