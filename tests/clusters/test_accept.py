@@ -159,7 +159,7 @@ class TestAccepting:
 
     def test_the_worker_is_woken(self, intake: Intake, bell: Bell) -> None:
         with bell.worker_listener() as worker:
-            job = intake.execute(request())
+            intake.execute(request())
             assert worker.wait(20) == set()
 
 
