@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -196,7 +196,7 @@ class Rounds:
 
     def __post_init__(self) -> None:
         site = self.site
-        settings = config.Cluster(query_seconds=0.3, command_seconds=5.0, lost_seconds=2.0)
+        settings = config.Cluster(query_seconds=0.001, command_seconds=5.0, lost_seconds=2.0)
         template = scripts.load_template("local")
         self.cluster = Cluster("local", settings, self.dialect, self.batch, template, _News(self.batch, 1.0))
         self.start()
@@ -256,12 +256,17 @@ class Rounds:
         """Let so much time pass for the worker."""
         self.skew += seconds
 
+    def watch(self, poked: Collection[str] = ()) -> None:
+        """One round of the watcher in which it asks the scheduler."""
+        self.pass_time(self.cluster.settings.query_seconds)
+        self.watcher.round(poked)
+
     def running(self, name: str = "one") -> Job:
         """A job that the scheduler runs and the launcher has begun."""
         job = self.site.mark(name)
         self.dispatcher.round()
         self.wrote_progress(job, 40)
-        self.watcher.round()
+        self.watch()
         return self.site.job(job.id)
 
     def wrote_progress(self, job: Job, percent: int, attempt: int = 1) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.clusters.scripted import DONE, QUEUED, RUNNING, Rounds
 from tests.clusters.site import Site
 from wps_hpc.clusters.schedulers.base import Phase
 from wps_hpc.jobs import watch
-from wps_hpc.jobs.job import JobState
+from wps_hpc.jobs.job import JobState, Submission
 from wps_hpc.jobs.pack import Packer
 from wps_hpc.jobs.request import Reference
 from wps_hpc.jobs.staging import Stager, StagingFailed
@@ -195,7 +196,7 @@ def test_packing_again_gives_the_same_bytes(rounds: Rounds) -> None:
 def test_an_outage_marks_jobs_stale_and_its_end_clears_that(rounds: Rounds) -> None:
     job = rounds.running()
     rounds.batch.away = True
-    rounds.watcher.round()
+    rounds.watch()
     stale = rounds.site.job(job.id)
     assert (stale.state, stale.percent, stale.reason) == (
         JobState.RUNNING,
@@ -204,10 +205,10 @@ def test_an_outage_marks_jobs_stale_and_its_end_clears_that(rounds: Rounds) -> N
     )
     assert stale.stale_since is not None
     rounds.pass_time(3600)
-    rounds.watcher.round()
+    rounds.watch()
     assert rounds.site.job(job.id).state is JobState.RUNNING, "gone is never concluded from an outage"
     rounds.batch.away = False
-    rounds.watcher.round()
+    rounds.watch()
     back = rounds.site.job(job.id)
     assert (back.state, back.stale_since, back.reason) == (JobState.RUNNING, None, None)
 
@@ -215,25 +216,25 @@ def test_an_outage_marks_jobs_stale_and_its_end_clears_that(rounds: Rounds) -> N
 def test_a_success_is_seen_during_an_outage_when_the_client_polls(rounds: Rounds) -> None:
     job = rounds.running()
     rounds.batch.away = True
-    rounds.watcher.round()
+    rounds.watch()
     rounds.wrote_success(job)
-    rounds.watcher.round({job.id})
+    rounds.watch({job.id})
     ended = rounds.site.job(job.id)
     assert (ended.state, ended.scheduler_gone) == (JobState.SUCCEEDED, False)
     rounds.batch.away = False
     rounds.batch.say(DONE)
-    rounds.watcher.round()
+    rounds.watch()
     assert rounds.site.job(job.id).scheduler_gone
 
 
 def test_a_vanished_job_is_asked_of_accounting_then_waited_for_then_lost(rounds: Rounds) -> None:
     job = rounds.running()
     rounds.batch.words.clear()
-    rounds.watcher.round()
+    rounds.watch()
     assert rounds.batch.count("accounting") == 1
     assert rounds.site.job(job.id).state is JobState.RUNNING
     rounds.pass_time(2.1)
-    rounds.watcher.round()
+    rounds.watch()
     lost = rounds.site.job(job.id)
     assert lost.failure is not None
     assert (lost.state, lost.failure.cause, lost.scheduler_gone) == (JobState.FAILED, "lost", True)
@@ -244,9 +245,9 @@ def test_accountings_word_counts_for_a_vanished_job(rounds: Rounds) -> None:
     (number,) = rounds.batch.words
     rounds.batch.accounts[number] = replace(DONE, word="NODE_FAIL", cause="node failure", exit_code=1)
     rounds.batch.words.clear()
-    rounds.watcher.round()
+    rounds.watch()
     rounds.pass_time(1.1)
-    rounds.watcher.round()
+    rounds.watch()
     failed = rounds.site.job(job.id)
     assert failed.failure is not None and failed.failure.cause == "node failure"
 
@@ -257,7 +258,7 @@ def test_silent_accounting_never_makes_a_job_lost(rounds: Rounds) -> None:
     rounds.batch.deaf = {"accounting"}
     for _ in range(3):
         rounds.pass_time(60)
-        rounds.watcher.round()
+        rounds.watch()
     kept = rounds.site.job(job.id)
     assert kept.state is JobState.RUNNING and kept.stale_since is not None
 
@@ -267,9 +268,9 @@ def test_somebody_elses_job_under_a_reused_id_is_not_this_one(rounds: Rounds) ->
     rounds.batch.say(DONE)
     for number, word in rounds.batch.words.items():
         rounds.batch.words[number] = replace(word, token="another", phase=RUNNING.phase, word="RUNNING")
-    rounds.watcher.round()
+    rounds.watch()
     rounds.pass_time(2.1)
-    rounds.watcher.round()
+    rounds.watch()
     lost = rounds.site.job(job.id)
     assert lost.failure is not None and lost.failure.cause == "lost"
 
@@ -277,31 +278,31 @@ def test_somebody_elses_job_under_a_reused_id_is_not_this_one(rounds: Rounds) ->
 def test_a_requeued_job_counts_its_next_attempt_from_nothing(rounds: Rounds) -> None:
     job = rounds.running()
     rounds.batch.say(QUEUED, restarts=1)
-    rounds.watcher.round()
+    rounds.watch()
     queued = rounds.site.job(job.id)
     assert (queued.state, queued.attempt, queued.percent) == (JobState.QUEUED, 2, 0)
     rounds.batch.say(RUNNING, restarts=1)
     rounds.wrote_progress(job, 90, attempt=1)
     rounds.wrote_progress(job, 5, attempt=2)
-    rounds.watcher.round()
+    rounds.watch()
     assert (rounds.site.job(job.id).state, rounds.site.job(job.id).percent) == (JobState.RUNNING, 5)
     rounds.wrote_success(job, attempt=1)
-    rounds.watcher.round({job.id})
+    rounds.watch({job.id})
     assert rounds.site.job(job.id).state is JobState.RUNNING, "the old attempt may write what it likes"
     rounds.wrote_success(job, attempt=2)
-    rounds.watcher.round({job.id})
+    rounds.watch({job.id})
     assert rounds.site.job(job.id).state is JobState.SUCCEEDED
 
 
 def test_a_source_that_does_not_count_restarts_does_not_bring_an_old_attempt_back(rounds: Rounds) -> None:
     job = rounds.running()
     rounds.batch.say(RUNNING, restarts=1)
-    rounds.watcher.round()
+    rounds.watch()
     rounds.wrote_success(job, attempt=1)
     (number,) = rounds.batch.words
     rounds.batch.accounts[number] = DONE
     rounds.batch.words.clear()
-    rounds.watcher.round()
+    rounds.watch()
     kept = rounds.site.job(job.id)
     assert (kept.state, kept.attempt) == (JobState.RUNNING, 2)
 
@@ -309,7 +310,7 @@ def test_a_source_that_does_not_count_restarts_does_not_bring_an_old_attempt_bac
 def test_an_unreadable_status_takes_no_progress_back(rounds: Rounds) -> None:
     job = rounds.running()
     rounds.site.job_folder(job).attempt(1).status.write_bytes(b"<torn")
-    rounds.watcher.round({job.id})
+    rounds.watch({job.id})
     assert rounds.site.job(job.id).percent == 40
 
 
@@ -327,10 +328,10 @@ def test_one_job_that_cannot_be_judged_keeps_no_other_from_its_end(
 
     monkeypatch.setattr(watch, "read_attempt", read)
     rounds.batch.say(DONE)
-    rounds.watcher.round()
+    rounds.watch()
     assert rounds.site.job(good.id).state is JobState.SUCCEEDED
     rounds.pass_time(2.1)
-    rounds.watcher.round()
+    rounds.watch()
     failed = rounds.site.job(bad.id)
     assert failed.failure is not None and "nobody has thought of" in failed.failure.detail
 
@@ -340,33 +341,85 @@ def test_a_clock_that_is_set_ends_no_job(rounds: Rounds, monkeypatch: pytest.Mon
     rounds.watcher.steady = time.monotonic
     job = rounds.running()
     rounds.batch.words.clear()
-    rounds.watcher.round()
+    rounds.watch()
     rounds.pass_time(3600)
-    rounds.watcher.round()
+    rounds.watch()
     assert rounds.site.job(job.id).state is JobState.RUNNING
 
 
 # --- what clients ask for --------------------------------------------------------------------------------------------
 
 
+def test_the_scheduler_is_asked_no_more_often_than_configured_however_often_clients_ring(rounds: Rounds) -> None:
+    settings = rounds.cluster.settings.model_copy(update={"query_seconds": 60.0})
+    rounds.watcher.cluster = replace(rounds.cluster, settings=settings)
+    job = rounds.running()
+    asked = rounds.batch.count("query")
+    rounds.wrote_progress(job, 70)
+    for _ in range(20):
+        rounds.watcher.round({job.id})
+    assert rounds.batch.count("query") == asked
+    assert rounds.site.job(job.id).percent == 70, "what the launcher wrote is read all the same"
+    rounds.site.intake.dismiss(job.id, "the client")
+    rounds.watcher.round({job.id})
+    assert rounds.batch.controls() == ["cancel"], "and clients' wishes are passed on at once"
+    rounds.pass_time(60)
+    rounds.watcher.round()
+    assert rounds.batch.count("query") == asked + 1
+
+
+def test_between_two_queries_an_outage_stays_an_outage(rounds: Rounds) -> None:
+    settings = rounds.cluster.settings.model_copy(update={"query_seconds": 60.0})
+    rounds.watcher.cluster = replace(rounds.cluster, settings=settings)
+    job = rounds.running()
+    rounds.batch.away = True
+    rounds.pass_time(60)
+    rounds.watcher.round()
+    assert rounds.site.job(job.id).stale_since is not None
+    rounds.watcher.round({job.id})
+    assert rounds.site.job(job.id).stale_since is not None
+    rounds.wrote_success(job)
+    rounds.watcher.round({job.id})
+    assert rounds.site.job(job.id).state is JobState.SUCCEEDED
+
+
+def test_a_submission_that_comes_too_late_is_looked_up_instead(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker was stopped between its record and the command; another may have freed the job by then."""
+    add = rounds.site.store.add_submission
+
+    def slowly(*arguments: Any) -> Submission:
+        added = add(*arguments)
+        rounds.pass_time(3600)
+        return added
+
+    monkeypatch.setattr(rounds.site.store, "add_submission", slowly)
+    job = rounds.site.mark("one")
+    rounds.dispatcher.round()
+    assert rounds.batch.count("submit") == 0
+    assert rounds.site.job(job.id).state is JobState.SUBMITTING
+    monkeypatch.undo()
+    rounds.dispatcher.round()
+    assert rounds.batch.count("lookup") == 1
+
+
 def test_a_cancel_is_repeated_until_the_job_is_gone(rounds: Rounds) -> None:
     job = rounds.running()
     rounds.site.intake.dismiss(job.id, "the client")
-    rounds.watcher.round()
-    rounds.watcher.round()
+    rounds.watch()
+    rounds.watch()
     assert rounds.batch.controls() == ["cancel"]
     rounds.pass_time(5.1)
-    rounds.watcher.round()
+    rounds.watch()
     assert rounds.batch.controls() == ["cancel", "cancel"]
     rounds.batch.say(replace(DONE, word="CANCELLED", cause="cancelled", exit_code=None))
     for _ in range(2):
-        rounds.watcher.round()
+        rounds.watch()
         rounds.pass_time(5.1)
     ended = rounds.site.job(job.id)
     assert (ended.state, ended.message) == (JobState.DISMISSED, "dismissed by the client")
     rounds.pass_time(60)
     asked = len(rounds.batch.controls())
-    rounds.watcher.round()
+    rounds.watch()
     assert len(rounds.batch.controls()) == asked
 
 
@@ -375,23 +428,23 @@ def test_an_outage_is_not_asked_for_each_cancel(rounds: Rounds) -> None:
     for job in [rounds.running(name) for name in ("one", "two", "three")]:
         rounds.site.intake.dismiss(job.id, "the client")
     rounds.batch.away = True
-    rounds.watcher.round()
+    rounds.watch()
     assert rounds.batch.controls() == []
     rounds.batch.away = False
-    rounds.watcher.round()
+    rounds.watch()
     assert rounds.batch.controls() == ["cancel"] * 3
 
 
 def test_another_wish_does_not_wait_for_the_former_ones_pause(rounds: Rounds) -> None:
     job = rounds.running()
     rounds.site.store.request_suspend(job.id)
-    rounds.watcher.round()
+    rounds.watch()
     rounds.site.store.request_resume(job.id)
     rounds.batch.say(SUSPENDED)
-    rounds.watcher.round()
-    rounds.watcher.round()
+    rounds.watch()
+    rounds.watch()
     rounds.site.intake.dismiss(job.id, "the client")
-    rounds.watcher.round()
+    rounds.watch()
     assert rounds.batch.controls() == ["suspend", "resume", "cancel"]
 
 
@@ -399,14 +452,14 @@ def test_a_wish_that_came_true_is_over(rounds: Rounds) -> None:
     """What an administrator does afterwards with the scheduler's own commands is not undone."""
     job = rounds.running()
     rounds.site.store.request_suspend(job.id)
-    rounds.watcher.round()
+    rounds.watch()
     rounds.batch.say(SUSPENDED)
-    rounds.watcher.round()
+    rounds.watch()
     assert rounds.site.job(job.id).state is JobState.SUSPENDED
     rounds.batch.say(RUNNING)
     for _ in range(3):
         rounds.pass_time(10)
-        rounds.watcher.round()
+        rounds.watch()
     assert rounds.site.job(job.id).state is JobState.RUNNING
     assert rounds.batch.controls() == ["suspend"]
 
@@ -415,7 +468,7 @@ def test_a_wish_that_is_refused_is_dropped_and_said(rounds: Rounds) -> None:
     job = rounds.running()
     rounds.batch.controls_refused = True
     rounds.site.store.request_hold(job.id)
-    rounds.watcher.round()
+    rounds.watch()
     told = rounds.site.job(job.id)
     assert (told.wish, told.reason) == (None, "hold was refused: not allowed here")
 
@@ -473,7 +526,7 @@ def test_a_job_whose_cluster_is_gone_says_so_and_goes_on_when_it_is_back(rounds:
         assert (told.state, told.reason) == (job.state, "its cluster (local) is no longer part of the configuration")
     rounds.desk.clusters = {"local"}
     rounds.dispatcher.round()
-    rounds.watcher.round()
+    rounds.watch()
     for job in (running, waiting):
         back = rounds.site.job(job.id)
         assert (back.state, back.reason, back.stale_since) == (JobState.RUNNING, None, None)

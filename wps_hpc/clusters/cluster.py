@@ -55,6 +55,10 @@ class _News:
     _offered: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def open(self) -> bool:
+        return self._feed is not None
+
     def taken(self) -> None:
         """A query begins: what was new until now is in its answer."""
         with self._lock:
@@ -165,6 +169,11 @@ class Cluster:
         For one reader that queries and waits in turns and asks again before each wait. It never has to be read from.
         """
         return self._news.descriptor()
+
+    @property
+    def tells_changes(self) -> bool:
+        """Its transport tells when jobs end, so a query is made for news and not to find out whether there are any."""
+        return self._news.open
 
     def close(self) -> None:
         """Let go of connections; the scheduler and its jobs stay."""

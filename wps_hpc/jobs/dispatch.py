@@ -104,6 +104,7 @@ class Dispatcher:
         order = self._order(job)
         if order is None:
             return False
+        begun = self.steady()
         with self.places:
             if self.store.load().free(self.limits) <= 0:
                 return False
@@ -111,6 +112,10 @@ class Dispatcher:
         if submission is None:
             return False
         reach(Failpoint.SUBMIT_BEFORE_COMMAND)
+        if self.steady() - begun > self.cluster.settings.command_seconds:
+            # Another worker may have looked the token up by now, and have found that nobody has it.
+            log.warning("job %s: too late to submit %s; it is looked up instead", job.id, submission.token)
+            return True
         self._submit(job, submission, order)
         return True
 

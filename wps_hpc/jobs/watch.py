@@ -268,17 +268,39 @@ class Watcher:
         """
         jobs = self.store.active(self.cluster.name)
         jobs = [job for job in jobs if job.state is not JobState.SUBMITTING]
-        if jobs or self._looked is None or self._looked <= self.steady() - IDLE_QUERY:
-            self._looked = self.steady()
-            self._look(jobs, poked)
-        if self._since:
-            return min(1.0, self.cluster.settings.query_seconds)
-        return self.cluster.settings.query_seconds if jobs else IDLE_QUERY
-
-    def _look(self, jobs: Sequence[Job], poked: Collection[str]) -> None:
-        submissions = self.store.submissions({job.submission_id for job in jobs if job.submission_id is not None})
-        followed = [_Followed(job, submissions[job.submission_id]) for job in jobs if job.submission_id in submissions]
         self._forget_all_but(job.id for job in jobs)
+        interval = self.cluster.settings.query_seconds if jobs else IDLE_QUERY
+        left = self._until_query(interval)
+        if left > 0:
+            self._glance(self._followed(jobs), poked)
+            return left
+        self._looked = self.steady()
+        self._look(self._followed(jobs), poked)
+        return min(1.0, interval) if self._since else interval
+
+    def _until_query(self, interval: float) -> float:
+        """Seconds until the scheduler may be asked again; at once where it is it that tells of changes."""
+        if self._looked is None or (self.cluster.tells_changes and interval != IDLE_QUERY):
+            return 0.0
+        return max(0.0, self._looked + interval - self.steady())
+
+    def _followed(self, jobs: Sequence[Job]) -> list[_Followed]:
+        submissions = self.store.submissions({job.submission_id for job in jobs if job.submission_id is not None})
+        return [_Followed(job, submissions[job.submission_id]) for job in jobs if job.submission_id in submissions]
+
+    def _glance(self, followed: Sequence[_Followed], poked: Collection[str]) -> None:
+        """Between two queries: what the polled jobs' launchers have written since, and new wishes of clients."""
+        words: Mapping[str, Answer] = self._seen
+        if self.queries.away:
+            words = dict.fromkeys(poked, CouldNotAsk(self.queries.error or ""))
+        polled = [one for one in followed if one.job.id in poked and one.job.id in words]
+        stored = self._store_all([self._conclude(one, words[one.job.id]) for one in polled])
+        if self.queries.away:
+            return
+        for one in followed:
+            self._control(replace(one, job=stored.get(one.job.id, one.job)))
+
+    def _look(self, followed: Sequence[_Followed], poked: Collection[str]) -> None:
         answer = self._query()
         words = {one.job.id: _word_for(one.submission, answer) for one in followed}
         absent = [one for one in followed if isinstance(words[one.job.id], NotFound)]
@@ -417,6 +439,11 @@ class Queries:
     failed_at: float | None = None
     error: str | None = None
 
+    @property
+    def away(self) -> bool:
+        """The last query was not answered."""
+        return self.failed_at is not None and self.failed_at >= (self.answered_at or 0.0)
+
     def note(self, answer: QueryAnswer, now: float) -> None:
         """One more answer, or none."""
         self.asked += 1
@@ -458,7 +485,8 @@ class _Concluded:
         fields: JobFields = {name: value for name, value in wanted.items() if getattr(job, name) != value}  # type: ignore[assignment]
         if verdict.state.final:
             fields["finished"] = now
-            fields["started"] = now if job.started is None else job.started
+            if job.started is None and verdict.state is JobState.SUCCEEDED:
+                fields["started"] = now  # too fast to be seen running
         return fields
 
 
