@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from joblauncher.formats.values import BoundingBoxValue, LiteralValue
 from wps_hpc.errors import InvalidParameterValue, MissingParameterValue
 from wps_hpc.jobs.request import InlineContent, Reference, Transmission
+from wps_hpc.processes import literals
 from wps_hpc.processes.description import Input, LiteralData
 from wps_hpc.processes.formats import character_set
 from wps_hpc.protocols.ows import boolean
@@ -93,9 +94,9 @@ def bounding_box(
 
 def _numbers(texts: Sequence[str], identifier: str) -> tuple[float, ...]:
     try:
-        numbers = tuple(float(text) for text in texts)
-    except ValueError as error:
-        raise InvalidParameterValue(f"{identifier} has a coordinate that is not a number.", identifier) from error
+        numbers = tuple(literals.parse("double", text) for text in texts)
+    except literals.LiteralError as error:
+        raise InvalidParameterValue(f"{identifier} has a coordinate that cannot be: {error}.", identifier) from error
     if not all(map(math.isfinite, numbers)):
         raise InvalidParameterValue(f"The coordinates of {identifier} must be finite.", identifier)
     return numbers
