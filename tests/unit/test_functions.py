@@ -642,15 +642,65 @@ def test_files_of_the_run_are_linked_others_copied(run: Run, tmp_path: Path) -> 
     assert not (run.folders.outputs / "result.geojson").samefile(foreign)
 
 
-def test_relative_paths_and_links_are_followed(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").write_text("elsewhere")
-    (run.folders.work / "link.geojson").symlink_to(tmp_path / "elsewhere")
-    found = returns(run, FILE, Path("link.geojson"))
-    assert run.read(found) == "elsewhere"
-    assert not (run.folders.outputs / "result.geojson").is_symlink()
+def test_relative_paths_and_links_within_the_run_are_followed(run: Run) -> None:
+    (run.folders.work / "real").mkdir()
+    (run.folders.work / "real" / "file").write_text("own")
+    (run.folders.work / "folder").symlink_to("real")
+    (run.folders.work / "link.geojson").symlink_to(run.folders.work / "folder" / "file")
+    for path in (Path("link.geojson"), Path("folder/file"), Path("folder/../real/file")):
+        assert run.read(returns(run, FILE, path)) == "own"
+        assert not (run.folders.outputs / "result.geojson").is_symlink()
+        (run.folders.outputs / "result.geojson").unlink()
     (run.folders.work / "loop").symlink_to("loop")
     with pytest.raises(OutputError, match="loop"):
         returns(run, FILE, Path("loop"))
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        "link",
+        "second",
+        "relative",
+        "folder/secret",
+        "folder/deep/../secret",
+        "real/up/secret",
+        "../outputs/link",
+        "../work/link",
+        "{work}/link",
+        "{alias}/link",
+        "/proc/self/cwd/link",
+    ],
+)
+def test_links_that_leave_the_run_are_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, returned: str
+) -> None:
+    """A client's archive, unpacked by an honest process, would get it any file of the account."""
+    work, elsewhere = run.folders.work, tmp_path / "elsewhere"
+    (elsewhere / "deep").mkdir(parents=True)
+    (elsewhere / "secret").write_text("secret")
+    (work / "real").mkdir()
+    (work / "link").symlink_to(elsewhere / "secret")
+    (work / "second").symlink_to("link")
+    (work / "relative").symlink_to(os.path.relpath(elsewhere / "secret", work))
+    (work / "folder").symlink_to(elsewhere)
+    (work / "real" / "up").symlink_to(elsewhere)
+    (run.folders.outputs / "link").symlink_to(elsewhere / "secret")
+    (tmp_path / "alias").symlink_to(work)
+    monkeypatch.chdir(work)
+    path = returned.format(work=work, alias=tmp_path / "alias")
+    with pytest.raises(OutputError, match=r"output 'result': .* symbolic link .* out of"):
+        returns(run, FILE, Path(path))
+    assert not (run.folders.outputs / "result.geojson").exists()
+
+
+def test_a_path_elsewhere_that_the_author_names_may_have_links(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2" / "shared.geojson").write_text("shared")
+    (tmp_path / "current").symlink_to("v2")
+    up = os.path.relpath(tmp_path / "current", run.folders.work)
+    for path in (tmp_path / "current" / "shared.geojson", Path(up, "shared.geojson")):
+        assert run.read(returns(run, FILE, path)) == "shared"
 
 
 def test_a_file_system_without_hard_links(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,19 +275,41 @@ def _json_text(content: Any) -> str:
 
 
 def _place_file(path: Path, target: Path, folders: RunFolders) -> None:
-    """Into the outputs folder by a hard link where the file is the run's own, else as a copy; links are followed."""
+    """Into the outputs folder by a hard link where the file is the run's own, else as a copy.
+
+    Links are followed, but none that leads from the run's own folders out of them: no author makes those, yet a
+    client's archive that an honest process unpacks may hold one, to a file that is not the client's to read.
+    """
     written = folders.work / path
     try:
         source = written.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise _Unfit(f"the process returned the file {path}, which does not exist") from error
+    work, outputs = folders.work.resolve(), folders.outputs.resolve()
+    leaving = _link_out_of((work, outputs), written)
+    if leaving is not None:
+        raise _Unfit(
+            f"the process returned {path}, where the symbolic link {leaving.name} leads out of the job's folder"
+        )
     if not source.is_file():
         raise _Unfit(f"the process returned {path}, which is not a file; a folder must be packed (zip)")
     if source == target.resolve():
         return
-    if folders.work.resolve() in source.parents and _linked(source, target):
+    if work in source.parents and _linked(source, target):
         return
     shutil.copyfile(source, target)
+
+
+def _link_out_of(own: tuple[Path, ...], path: Path) -> Optional[Path]:
+    """The first step of the path that is a link within one's own folders to somewhere else, if there is one."""
+    for step in (*reversed(path.parents), path):
+        if step.is_symlink() and _within(own, step.parent.resolve()) and not _within(own, step.resolve()):
+            return step
+    return None
+
+
+def _within(folders: tuple[Path, ...], resolved: Path) -> bool:
+    return any(folder == resolved or folder in resolved.parents for folder in folders)
 
 
 def _linked(source: Path, target: Path) -> bool:
