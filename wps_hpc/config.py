@@ -100,6 +100,9 @@ class Storage(Section):
     )
     keep_days: float = Field(7.0, gt=0, description="Days that a finished job and its outputs stay.")
     trash_hours: float = Field(24.0, gt=0, description="Hours that an expired job's files stay in the trash.")
+    min_free_bytes: int = Field(
+        50_000_000, ge=0, description="New jobs are refused while the file system of root has less room than this."
+    )
 
     @property
     def run(self) -> Path:

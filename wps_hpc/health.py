@@ -150,7 +150,8 @@ class Health:
             free = shutil.disk_usage(root).free
         except OSError as error:
             return Part(FAILING, {"error": f"not writable: {os.strerror(error.errno or 0)}"})
-        status = FAILING if free < NO_SPACE else DEGRADED if free < LOW_SPACE else OK
+        low = max(LOW_SPACE, self.settings.storage.min_free_bytes)
+        status = FAILING if free < NO_SPACE else DEGRADED if free < low else OK
         return Part(status, {"free_bytes": free})
 
     def worker(self) -> Part:

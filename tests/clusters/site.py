@@ -56,6 +56,7 @@ CONFIG = """
 port = {port}
 [storage]
 root = "{root}"
+min_free_bytes = 0
 [database]
 url = "{url}"
 lease_seconds = 1.5

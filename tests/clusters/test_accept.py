@@ -190,6 +190,19 @@ class TestRefusals:
         assert folders(tmp_path) == [] and store.list_jobs() == []
         assert intake.execute(request(inputs={"doc/ument": (InlineContent(b"x" * 200_000),)}))
 
+    def test_nothing_is_written_on_a_disk_with_too_little_room(
+        self, store: Store, tmp_path: Path, bell: Bell, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        settings = settings_for(tmp_path)
+        storage = settings.storage.model_copy(update={"min_free_bytes": 10**18})
+        intake = Intake(settings.model_copy(update={"storage": storage}), store, OFFER, bell)  # type: ignore[arg-type]
+        with pytest.raises(NotEnoughStorage, match="too little room left"):
+            intake.execute(request(inputs={"doc/ument": (InlineContent(b"{}"),)}))
+        with pytest.raises(InvalidParameterValue):
+            intake.execute(request("nothing"))
+        assert not (tmp_path / "jobs").exists() and store.list_jobs() == []
+        assert "storage.min_free_bytes" in caplog.text
+
     @pytest.mark.parametrize(
         ("failure", "told"),
         [

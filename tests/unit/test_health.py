@@ -160,6 +160,13 @@ def test_low_space_is_degraded_and_none_is_failing(service: Service, monkeypatch
         assert service.health()[1]["storage"] == {"status": expected, "free_bytes": free}
 
 
+def test_too_little_space_for_new_jobs_is_degraded(service: Service) -> None:
+    service.report()
+    storage = service.settings.storage.model_copy(update={"min_free_bytes": 10**18})
+    service.settings = service.settings.model_copy(update={"storage": storage})
+    assert service.health()[1]["storage"]["status"] == "degraded"
+
+
 def test_a_storage_that_is_gone_is_failing(service: Service) -> None:
     shutil.rmtree(service.settings.storage.root)
     code, body = service.health()

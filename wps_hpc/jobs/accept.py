@@ -64,7 +64,7 @@ class Intake:
         """Accept one Execute; when this returns, the job exists.
 
         Raises what ``validated`` raises, ServerBusy over a limit or when the database is locked for too long, and
-        NotEnoughStorage when there is no room. After an error there is no job.
+        NotEnoughStorage when there is no room, or less than ``storage.min_free_bytes``. After an error there is no job.
         """
         entry = self._catalogue.get(request.process)
         if entry is None:
@@ -72,6 +72,7 @@ class Intake:
         wanted = validated(entry.description, request, self._settings)
         self._check_references(wanted)
         with _in_service_words():
+            self._check_room()
             self._turn_away_early(wanted)
             job = self._accepted(entry.description, wanted)
         self._bell.ring_worker()  # for nobody in particular: there is nothing to watch yet
@@ -113,6 +114,13 @@ class Intake:
             for value in _flat({identifier: values}):
                 if isinstance(value, Reference):
                     check_reference(value, self._settings.inputs, identifier)
+
+    def _check_room(self) -> None:
+        """What is left is for jobs that were accepted already, and for the database."""
+        least, free = self._settings.storage.min_free_bytes, shutil.disk_usage(self._settings.storage.root).free
+        if free < least:
+            log.error("an Execute is refused: %d bytes are free, storage.min_free_bytes are %d", free, least)
+            raise NotEnoughStorage("The server has too little room left to take a new job. Please try later.")
 
     def _turn_away_early(self, request: ExecuteRequest) -> None:
         """Before megabytes are written for a request that has no chance."""
