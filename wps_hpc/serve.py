@@ -18,6 +18,7 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from gunicorn.workers import gthread
 
 from wps_hpc.config import ConfigError, Settings
 from wps_hpc.errors import AddressTooLong, BadRequest, HeadersTooLarge, OperationNotSupported, ServiceError
+from wps_hpc.protocols.body import NoPlaceToWait
 from wps_hpc.protocols.ows import exception_answer
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ log = logging.getLogger(__name__)
 
 #: A client that does not take a document, or the next megabyte of a file, in so many seconds is dropped.
 SEND_SECONDS = 60.0
+#: A body, most often small, is there so many seconds after its first read at the latest, or it is a slow one.
+PROMPT_SECONDS = 0.25
 #: Longest request line, in bytes; gunicorn takes no more.
 LINE_LIMIT = 8190
 #: Bytes of a head that are collected before gunicorn reads it; its own limits refuse any that is larger.
@@ -212,7 +216,8 @@ class Supervisor:
 class PatientUnreader(SocketUnreader):  # type: ignore[misc]
     """Reads from a client's socket until a deadline (monotonic seconds), however little comes at a time.
 
-    After each read the socket gets the limit for sending, which is what it does next.
+    The rest of a body that does not arrive promptly is waited for in one of a few places. After each read the socket
+    gets the limit for sending, which is what it does next.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -221,11 +226,28 @@ class PatientUnreader(SocketUnreader):  # type: ignore[misc]
         self.late: Exception = NoMoreData()
         #: A request has begun, or is waited for, and its head is not whole.
         self.awaiting_head = False
+        #: While a body is read promptly: the places where it may be waited for, and until when it needs none.
+        self._places: threading.Semaphore | None = None
+        self._prompt_until: float | None = None
+        #: The places of which this body has one.
+        self._held: threading.Semaphore | None = None
 
     def allow(self, seconds: float, late: Exception) -> None:
         """From now on, ``late`` is raised ``seconds`` from now."""
         self.deadline = time.monotonic() + seconds
         self.late = late
+
+    def begin_body(self, seconds: float, places: threading.Semaphore) -> None:
+        """A body must arrive within ``seconds`` from now; what is not there promptly needs one of ``places``."""
+        self.allow(seconds, TimeoutError("the request's body did not arrive in time"))
+        self._places, self._prompt_until = places, None
+
+    def end_body(self) -> None:
+        """The body is there, or wanted by nobody any more: what is left of it is waited for no longer."""
+        held, self._held, self._places = self._held, None, None
+        if held is not None:
+            held.release()
+        self.allow(PROMPT_SECONDS, TimeoutError("the rest of a body that nobody reads did not arrive"))
 
     def has_head(self, seconds: float) -> bool:
         """Take what has arrived of a request, without waiting; whether that is enough to read its head.
@@ -258,33 +280,66 @@ class PatientUnreader(SocketUnreader):  # type: ignore[misc]
         return True
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """What the client sent next; raises ``late`` after the deadline."""
-        remaining = self.deadline - time.monotonic()
-        if remaining <= 0:
+        """What the client sent next; raises ``late`` after the deadline, NoPlaceToWait where there is none."""
+        now = time.monotonic()
+        if now >= self.deadline:
             raise self.late
-        self.sock.settimeout(remaining)
+        until = min(self.deadline, self._needs_no_place_until(now))
+        try:
+            return self._receive(size_hint, max(0.0, until - now))
+        except (TimeoutError, BlockingIOError):
+            if until == self.deadline:
+                raise self.late from None
+        self._take_place()
+        return self.chunk(size_hint)
+
+    def _receive(self, size_hint: int | None, seconds: float) -> bytes:
+        self.sock.settimeout(seconds)
         try:
             received: bytes = super().chunk(size_hint)
             return received
-        except TimeoutError:
-            raise self.late from None
         finally:
             self.sock.settimeout(SEND_SECONDS)
 
+    def _needs_no_place_until(self, now: float) -> float:
+        if self._places is None:
+            return self.deadline
+        if self._prompt_until is None:
+            self._prompt_until = now + PROMPT_SECONDS
+        return self._prompt_until
+
+    def _take_place(self) -> None:
+        places = self._places
+        if places is None or not places.acquire(blocking=False):
+            raise NoPlaceToWait("too many bodies are waited for")
+        self._held, self._places = places, None
+
 
 class _Reader:
-    """Reads a body; what is not HTTP is an OSError, as any other body that breaks off."""
+    """Reads a body; what is not HTTP is an OSError, as any other body that breaks off.
 
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
+    ``ended`` is called as soon as all of the body is there. After an error the connection is of no further use, and
+    the client is told so.
+    """
+
+    def __init__(self, req: Any, ended: Callable[[], None]) -> None:
+        self._inner = req.body.reader
+        self._force_close = req.force_close
+        self._ended = ended
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes."""
+        """Up to ``size`` bytes; fewer only at the end."""
         try:
             received: bytes = self._inner.read(size)
-            return received
         except ParseException as error:
+            self._force_close()
             raise OSError(errno.EPROTO, str(error)) from error
+        except OSError:
+            self._force_close()
+            raise
+        if len(received) < size or getattr(self._inner, "length", None) == 0:
+            self._ended()
+        return received
 
 
 class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
@@ -293,14 +348,16 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
     gunicorn gives a thread to each new connection for up to five seconds, and to a client that sends a byte now and
     then for ever. Here a connection waits in the poller, without a thread, until the head of a request is whole, and
     the head has a limit of time; a late one closes the connection. A body has a limit, too, but does occupy a thread:
-    a late one makes ``wsgi.input.read`` raise TimeoutError, which the application answers. And gunicorn waits in its
-    main loop, for up to two seconds each, for clients to close their side of an answered connection; here the loop
-    goes on and such sockets wait in the poller.
+    a late one makes ``wsgi.input.read`` raise TimeoutError, which the application answers; so half of the threads at
+    most wait for bodies that are not there promptly, and beyond those a slow one raises NoPlaceToWait. And gunicorn
+    waits in its main loop, for up to two seconds each, for clients to close their side of an answered connection; here
+    the loop goes on and such sockets wait in the poller.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.limits = self.app.settings.server
+        self.slow_bodies = threading.BoundedSemaphore(max(1, self.limits.web_threads // 2))
         #: Closed on this side, not yet on the client's; by deadline.
         self.lingering: dict[socket.socket, float] = {}
 
@@ -326,13 +383,15 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Run the application for a request whose head has been read."""
-        late = TimeoutError("the request's body did not arrive in time")
-        conn.parser.unreader.allow(self.limits.body_timeout, late)
-        req.body.reader = _Reader(req.body.reader)
+        unreader = conn.parser.unreader
+        unreader.begin_body(self.limits.body_timeout, self.slow_bodies)
+        req.body.reader = _Reader(req, unreader.end_body)
         try:
             return super().handle_request(req, conn)
         except TimeoutError as error:
             raise NoMoreData from error
+        finally:
+            unreader.end_body()
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Answer what cannot be read as HTTP with a report like any other, not with gunicorn's HTML."""

@@ -2,6 +2,7 @@
 clients keep nobody else waiting."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -192,7 +193,7 @@ def test_a_head_in_pieces_is_a_request_all_the_same(tmp_path: Path) -> None:
         for piece in (b"POST / HTTP/1.1\r\nHo", b"st: x\r\nContent-Length: 5\r\n", b"\r", b"\n12", b"345"):
             connection.sendall(piece)
             time.sleep(0.3)
-        assert connection.recv(1000).endswith(b" 5")
+        assert answered_with(connection, b" 5")
 
 
 @pytest.mark.parametrize(
@@ -255,6 +256,92 @@ def test_a_body_that_does_not_arrive_is_a_timeout_for_the_application(tmp_path: 
     with site(tmp_path, "server.body_timeout = 1.0") as running, running.connect() as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\npart")
         assert connection.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that is sent until the server closes its side."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def answered_with(connection: socket.socket, end: bytes) -> bool:
+    """Receive until what came ends so, or nothing more comes."""
+    said = b""
+    while not said.endswith(end) and (more := connection.recv(65536)):
+        said += more
+    return said.endswith(end)
+
+
+PART_OF_A_BODY = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n<w"
+
+
+def test_very_many_slow_bodies_keep_nobody_waiting(tmp_path: Path) -> None:
+    with site(tmp_path, "server.web_threads = 8\nserver.body_timeout = 20.0") as running:
+        slow = [running.connect() for _ in range(50)]
+        for connection in slow:
+            connection.sendall(PART_OF_A_BODY)
+        begun = time.monotonic()
+        assert httpx.post(running.url, content=b"x" * 1000, timeout=30).status_code == 200
+        assert time.monotonic() - begun < 8
+        turned_away = [connection for connection in slow if is_answered(connection, begun + 10)]
+        assert len(turned_away) == 46
+        for connection in turned_away:
+            head, _, body = received(connection).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: 10\r\n" in head + b"\r\n"
+            assert b"\r\nConnection: close\r\n" in head + b"\r\n"
+            assert b'exceptionCode="ServerBusy"' in body
+        for connection in slow:
+            connection.close()
+
+
+def is_answered(connection: socket.socket, deadline: float) -> bool:
+    """Whether an answer begins before the deadline (monotonic seconds)."""
+    return bool(select.select([connection], [], [], max(0.0, deadline - time.monotonic()))[0])
+
+
+def test_a_place_for_a_slow_body_is_free_again_when_the_body_is_there(tmp_path: Path) -> None:
+    """Not only when it is answered: a synchronous Execute may take long."""
+    with site(tmp_path, "server.web_threads = 2\nserver.body_timeout = 20.0") as running:
+        begun = tmp_path / "begun"
+        for _ in range(3):
+            with running.connect() as connection:
+                connection.sendall(PART_OF_A_BODY)
+                assert not is_answered(connection, time.monotonic() + 0.6)
+                connection.sendall(b"x" * 98)
+                assert answered_with(connection, b" 100")
+        with running.connect() as chunked, running.connect() as other:
+            chunked.sendall(b"POST /then" + str(begun).encode() + b" HTTP/1.1\r\nHost: x\r\n")
+            chunked.sendall(b"Transfer-Encoding: chunked\r\n\r\n2\r\n<w\r\n")
+            assert not is_answered(chunked, time.monotonic() + 0.6)
+            other.sendall(PART_OF_A_BODY)
+            assert b" 503 " in received(other)
+            chunked.sendall(b"0\r\n\r\n")
+            wait_for(begun.exists)
+            with running.connect() as third:
+                third.sendall(PART_OF_A_BODY)
+                assert not is_answered(third, time.monotonic() + 0.6)
+                assert not is_answered(chunked, time.monotonic())
+                begun.unlink()
+                assert answered_with(chunked, b" 2")
+
+
+def test_a_slow_client_that_went_away_leaves_its_place(tmp_path: Path) -> None:
+    with site(tmp_path, "server.web_threads = 2\nserver.body_timeout = 20.0") as running:
+        for _ in range(3):
+            with running.connect() as connection:
+                connection.sendall(PART_OF_A_BODY)
+                assert not is_answered(connection, time.monotonic() + 0.6)
+                connection.shutdown(socket.SHUT_WR)
+                assert received(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_that_nobody_reads_holds_no_thread(tmp_path: Path) -> None:
+    with site(tmp_path, "server.web_threads = 1\nserver.body_timeout = 20.0") as running, running.connect() as slow:
+        slow.sendall(PART_OF_A_BODY.replace(b"POST / ", b"POST /unread "))
+        assert answered_with(slow, b" 0")
+        begun = time.monotonic()
+        assert httpx.get(running.url, timeout=30).status_code == 200
+        assert time.monotonic() - begun < 3
 
 
 def test_a_connection_is_kept_for_another_request_and_its_limits_start_anew(tmp_path: Path) -> None:

@@ -9,24 +9,38 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from wps_hpc import logs
 from wps_hpc.config import load_settings
+from wps_hpc.errors import ServiceError
+from wps_hpc.protocols.body import read_body
+from wps_hpc.protocols.ows import exception_answer
 from wps_hpc.serve import Child, Supervisor, WebServer, listen, with_port
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Answer with the pid and the length of the body; /slow/<path> touches that path and takes half a second."""
+    """Answer with the pid and the length of the body, read as the real application does; /unread leaves it unread.
+
+    /slow/<path> touches that path and takes half a second; /then/<path> touches it when it has read the body, and
+    waits until it is gone.
+    """
     if environ["PATH_INFO"].startswith("/slow/"):
         Path(environ["PATH_INFO"].removeprefix("/slow")).touch()
         time.sleep(0.5)
     try:
-        length = len(environ["wsgi.input"].read())
-    except TimeoutError:
-        start_response("408 Request Timeout", [("Connection", "close"), ("Content-Length", "0")])
-        return []
+        length = 0 if environ["PATH_INFO"] == "/unread" else len(read_body(environ, 100_000_000, 60.0))
+    except ServiceError as error:
+        answer = exception_answer(error, "en-US")
+        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers))
+        return [answer.body]
+    if environ["PATH_INFO"].startswith("/then/"):
+        mark = Path(environ["PATH_INFO"].removeprefix("/then"))
+        mark.touch()
+        while mark.exists():
+            time.sleep(0.02)
     body = f"{os.getpid()} {length}".encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]

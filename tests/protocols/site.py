@@ -340,12 +340,13 @@ def _check_format(mime_type: str | None, described: Input | Output | None, ident
 class Trickle(io.RawIOBase):
     """A body whose bytes stop coming: the read after the last one takes longer than the server allows."""
 
-    def __init__(self, sent: bytes) -> None:
+    def __init__(self, sent: bytes, late: TimeoutError | None = None) -> None:
         self._sent = io.BytesIO(sent)
+        self._late = late or TimeoutError("the request's body did not arrive in time")
 
     def read(self, size: int = -1) -> bytes:
         """What was sent, then the server's own TimeoutError."""
         part = self._sent.read(size)
         if not part:
-            raise TimeoutError("the request's body did not arrive in time")
+            raise self._late
         return part

@@ -17,6 +17,7 @@ from tests.protocols.conftest import (
 )
 from tests.protocols.site import Site, Trickle
 from wps_hpc.app import create_app
+from wps_hpc.protocols.body import NoPlaceToWait
 from wps_hpc.protocols.xml_request import MAX_DEPTH, MAX_NODES
 
 EXECUTE = execute_xml("echo", literal_xml("text", "&x;"))
@@ -281,6 +282,12 @@ def test_a_body_without_length_and_end_is_no_body(client: CheckedClient) -> None
 def test_a_body_that_never_arrives(client: CheckedClient) -> None:
     answer = send(client, Trickle(b"<wps:Exec"), CONTENT_LENGTH="500")
     assert answer.exception == (408, "NoApplicableCode", None)
+
+
+def test_a_body_for_which_there_is_no_place_to_wait(client: CheckedClient) -> None:
+    answer = send(client, Trickle(b"<wps:Exec", NoPlaceToWait()), CONTENT_LENGTH="500")
+    assert answer.exception == (503, "ServerBusy", None)
+    assert answer.response.headers["Retry-After"] == "10"
 
 
 def test_a_body_that_ends_early(client: CheckedClient) -> None:

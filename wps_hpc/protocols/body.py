@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from werkzeug.http import parse_options_header
 
-from wps_hpc.errors import BadRequest, BodyTimeout, FileSizeExceeded, UnsupportedBody
+from wps_hpc.errors import BadRequest, BodyTimeout, FileSizeExceeded, ServerBusy, UnsupportedBody
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 STEP = 1_000_000
 
 
+class NoPlaceToWait(TimeoutError):
+    """A body did not arrive at once, and as many as the server waits for at a time are waited for already."""
+
+
 def read_body(environ: WSGIEnvironment, limit: int, seconds: float) -> bytes:
     """The whole body, with a Content-Length or chunked.
 
     Raises FileSizeExceeded for more than ``limit`` bytes (before it reads any, where the length is declared),
     BodyTimeout when it takes longer than ``seconds`` (the server raises TimeoutError out of a read that blocks; here is
-    the check between two reads), UnsupportedBody for a content encoding, BadRequest for one that ends early.
+    the check between two reads), ServerBusy when the server's read raises NoPlaceToWait, UnsupportedBody for a content
+    encoding, BadRequest for one that ends early.
     """
     _refuse_encoding(environ)
     declared = _declared_length(environ)
@@ -70,6 +75,8 @@ def _read(stream: BinaryIO, wanted: int, seconds: float) -> bytes:
     while wanted > 0:
         try:
             part = stream.read(min(STEP, wanted))
+        except NoPlaceToWait as error:
+            raise ServerBusy("Too many requests arrive slowly; send the request again, at once as a whole.") from error
         except TimeoutError as error:
             raise _late(seconds) from error
         except OSError as error:
