@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import IncompleteRead
 
 from load import SERIAL, Exchange
 from lxml import etree
@@ -165,7 +166,10 @@ def _look(waiting: Sequence[str], open_at_most: int) -> dict[str, str]:
     ended: dict[str, str] = {}
     still_open = 0
     for location in waiting:
-        found = _ENDS.search(fetch(location))
+        try:
+            found = _ENDS.search(fetch(location))
+        except IncompleteRead:
+            found = None  # a document that was cut short while it was being sent: rewritten in place, as PyWPS does
         if found is not None:
             ended[location] = found[1].decode()
         else:

@@ -75,9 +75,9 @@ class Dispatcher:
         return self.cluster.settings.query_seconds if unknown or self._retries else None
 
     def _fill(self) -> None:
-        places = self.store.load().free(self.limits)
         waiting = self.store.next_accepted(self.cluster.name, self.limits.parallel + len(self._retries))
         self._forget_all_but({job.id for job in waiting})
+        places = self.store.load().free(self.limits) if waiting else 0
         for job in waiting:
             if places <= 0:
                 return

@@ -241,7 +241,7 @@ IDLE_QUERY = 30.0
 class Watcher:
     """Follows the jobs of one cluster: one query for all, then only the attempts whose answer changed.
 
-    ``changed`` is told the id of every job whose row it changed. What it remembers between rounds only saves work: a
+    ``ended`` is told the id of every job that has come to its end. What it remembers between rounds only saves work: a
     new worker starts with nothing and reads every active attempt once. ``describe`` gives a process's description, by
     which its outputs are checked, if that is of the job's version; None for one that is no longer on offer. ``clock``
     gives times for the database and for people; ``steady`` measures graces and pauses, as it cannot be set.
@@ -251,7 +251,7 @@ class Watcher:
     root: Path
     store: Store
     epoch: int
-    changed: Callable[[str], None]
+    ended: Callable[[str], None]
     describe: Callable[[str], ProcessDescription | None] = lambda _: None
     clock: Callable[[], float] = time.time
     steady: Callable[[], float] = time.monotonic
@@ -392,7 +392,7 @@ class Watcher:
         for job in applied.jobs.values():
             if job.final and "finished" in wanted[job.id]:
                 log.info("job %s: %s: %s", job.id, job.state, job.message)
-            self.changed(job.id)
+                self.ended(job.id)
         self._let_go([one for one in concluded if one.followed.job.id in applied.jobs])
         return applied.jobs
 
