@@ -1,11 +1,11 @@
 """``wps-hpc serve``: a supervisor with two children, the web server (gunicorn) and the worker.
 
 The supervisor binds the socket, forks the children and starts one again when it dies, sooner at first and
-later if it keeps dying. It runs no thread and holds no database connection, so that nothing of the kind
-crosses a fork. gunicorn does not preload the application either: each web process makes its own engine,
-threads and catalogue, because what authors import (GDAL, OpenMP) need not survive a fork. A worker that
-died alone is replaced while requests go on being accepted; while the web server restarts, connections
-wait in the socket's backlog.
+later if it keeps dying. It runs no thread and holds no database connection (the one that says at the start
+whether the database can be used is closed again), so that nothing of the kind crosses a fork. gunicorn does
+not preload the application either: each web process makes its own engine, threads and catalogue, because
+what authors import (GDAL, OpenMP) need not survive a fork. A worker that died alone is replaced while
+requests go on being accepted; while the web server restarts, connections wait in the socket's backlog.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 from gunicorn.http.errors import (
     LimitRequestHeaders,
     LimitRequestLine,
@@ -41,6 +43,7 @@ from gunicorn.workers import gthread
 
 from wps_hpc.config import ConfigError, Settings
 from wps_hpc.errors import AddressTooLong, BadRequest, HeadersTooLarge, OperationNotSupported, ServiceError
+from wps_hpc.jobs.database import StoreBusy, StoreError
 from wps_hpc.protocols.body import NoPlaceToWait
 from wps_hpc.protocols.ows import exception_answer
 
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: A client that does not take a document, or the next megabyte of a file, in so many seconds is dropped.
 SEND_SECONDS = 60.0
@@ -67,7 +72,10 @@ LIVED_SECONDS = 60.0
 #: What children get to stop beyond the grace of requests, before they are killed.
 STOP_MARGIN = 5.0
 #: gunicorn's exit codes for an application that cannot be loaded: starting it again will not help.
-BOOT_ERRORS = frozenset({3, 4})
+BOOT_ERRORS = frozenset({Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR})
+#: A database that does not answer is tried again after so many seconds, beyond those that each try takes.
+DATABASE_PAUSE = 2.0
+WAITING = "waiting for the job database"
 
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
 _PR_SET_PDEATHSIG = 1
@@ -121,6 +129,8 @@ def _run_child(main: Callable[[], int], parent: int) -> NoReturn:
         code = main()
     except SystemExit as leave:
         code = leave.code if isinstance(leave.code, int) else 1
+    except StoreError as error:
+        log.critical("process %d ends: %s", os.getpid(), error)
     except BaseException:
         log.exception("process %d ends by an error", os.getpid())
     finally:
@@ -361,6 +371,19 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
         #: Closed on this side, not yet on the client's; by deadline.
         self.lingering: dict[socket.socket, float] = {}
 
+    def load_wsgi(self) -> None:
+        """Make the application. Its database is waited for; one that cannot be used ends the server, in a sentence."""
+        try:
+            patiently(super().load_wsgi, self._is_to_start)
+        except StoreError as error:
+            log.critical("the web server cannot start: %s", error)
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from error
+
+    def _is_to_start(self) -> bool:
+        """Tell the arbiter that this process lives; whether it is still to do so."""
+        self.notify()
+        return bool(self.alive and self.is_parent_alive())
+
     def handle(self, conn: Any) -> Any:
         """Serve one request of a connection, in a thread of the pool, if its head has arrived."""
         if not conn.initialized:
@@ -487,8 +510,19 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> WSGIApplication:
-        """The application; called once in each web process, after the fork."""
+        """The application; called in each web process, after the fork, until the database answers."""
         return self.load_app()
+
+    def run(self) -> None:
+        """Serve until SIGTERM; SystemExit has the exit code.
+
+        gunicorn halts when a web process cannot load the application; a second one that cannot escapes from that.
+        """
+        try:
+            super().run()
+        except HaltServer as halt:
+            log.error("the web server ends: %s", halt.reason)
+            raise SystemExit(halt.exit_status) from halt
 
 
 def gunicorn_options(settings: Settings, listener: socket.socket) -> Mapping[str, Any]:
@@ -535,17 +569,48 @@ def with_port(settings: Settings, listener: socket.socket) -> Settings:
 
 
 def serve(settings: Settings, *, worker: bool = True) -> int:
-    """Serve until SIGTERM or SIGINT and return the exit code. Raises ConfigError when it cannot start."""
+    """Serve until SIGTERM or SIGINT and return the exit code.
+
+    Raises ConfigError when it cannot listen, and StoreError when the database cannot be used; one that does not answer
+    is waited for by each process.
+    """
     listener = listen(settings)
     settings = with_port(settings, listener)
     children = [Child("web server", lambda: run_web(settings, listener))]
     if worker:
         children.append(Child("worker", lambda: run_worker(settings)))
-    log.info("serving at %s", settings.server.base_url)
     try:
+        _try_database(settings)
+        log.info("serving at %s", settings.server.base_url)
         return Supervisor(children, settings.server.graceful_seconds).run()
     finally:
         listener.close()
+
+
+def _try_database(settings: Settings) -> None:
+    try:
+        prepare_database(settings)
+    except StoreBusy as error:
+        log.warning("%s: %s", WAITING, error)
+
+
+def prepare_database(settings: Settings) -> None:
+    """Bring the tables up to date; no connection is left. Raises StoreBusy, or StoreError if it cannot be used."""
+    from wps_hpc.site import ready_store
+
+    ready_store(settings).close()
+
+
+def patiently(start: Callable[[], T], wanted: Callable[[], bool]) -> T:
+    """What ``start`` returns once it raises StoreBusy no more; SystemExit when it is no longer wanted."""
+    while True:
+        try:
+            return start()
+        except StoreBusy as error:
+            log.warning("%s: %s", WAITING, error)
+        time.sleep(DATABASE_PAUSE)
+        if not wanted():
+            raise SystemExit(0)
 
 
 def run_web(settings: Settings, listener: socket.socket) -> int:
@@ -557,7 +622,8 @@ def run_web(settings: Settings, listener: socket.socket) -> int:
 
 
 def run_worker(settings: Settings) -> int:
-    """The worker child, until SIGTERM."""
+    """The worker child, until SIGTERM. Raises StoreError when the database cannot be used."""
     from wps_hpc import worker
 
+    patiently(lambda: prepare_database(settings), lambda: True)
     return worker.main(settings)

@@ -13,7 +13,7 @@ from wps_hpc.health import Health, health_app
 from wps_hpc.jobs.accept import Intake
 from wps_hpc.jobs.progress import Progress
 from wps_hpc.jobs.results import Results
-from wps_hpc.jobs.store import open_store
+from wps_hpc.jobs.store import Store, open_store
 from wps_hpc.jobs.wake import Bell
 from wps_hpc.metrics import ServiceMetrics, metrics_app
 from wps_hpc.processes.catalogue import Catalogue
@@ -26,18 +26,19 @@ log = logging.getLogger(__name__)
 
 #: Threads hand the interpreter on after so many seconds: each request is short, and each waits for the database.
 SWITCH = 0.0005
+#: A start gives up on a silent database after so many seconds, says so, and tries again.
+START_SECONDS = 3.0
 
 
 def web_app(settings: Settings) -> WSGIApplication:
     """The application, with a database, a catalogue that is kept up to date, and a bell of its own.
 
-    Called after the fork, for it makes connections and a thread. Raises StoreError when the database is not
-    there.
+    Called after the fork, for it makes connections and a thread. Raises StoreBusy when the database does not answer,
+    and may be called again then; StoreError when it cannot be used.
     """
     sys.setswitchinterval(SWITCH)
     settings.storage.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = open_store(settings)
-    store.upgrade()
+    store = ready_store(settings)
     catalogue = Catalogue(settings.processes.modules, settings.processes.folders)
     catalogue.reload()
     keep_up_to_date(catalogue, settings.processes.watch_seconds)
@@ -50,6 +51,19 @@ def web_app(settings: Settings) -> WSGIApplication:
         "/metrics": metrics_app(ServiceMetrics(settings, store, catalogue)),
     }
     return create_app(settings, backend, mounts)
+
+
+def ready_store(settings: Settings) -> Store:
+    """The job database with its tables up to date; after StoreBusy or another StoreError no connection is left."""
+    store = open_store(settings)
+    patience, store.database.busy_seconds = store.database.busy_seconds, START_SECONDS
+    try:
+        store.upgrade()
+    except BaseException:
+        store.close()
+        raise
+    store.database.busy_seconds = patience
+    return store
 
 
 def keep_up_to_date(catalogue: Catalogue, seconds: float) -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +18,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import psutil
+import psycopg
 import pytest
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 
 from tests.schemas import ROOT
+from tests.services.postgres import free_port
 from wps_hpc.config import ConfigError, parse_settings
-from wps_hpc.serve import BACK_OFF, Child, describe_end, listen
+from wps_hpc.serve import BACK_OFF, Child, WebServer, describe_end, listen
 
 T = TypeVar("T")
 
@@ -67,10 +72,12 @@ def wait_for(condition: Callable[[], T], seconds: float = 30.0) -> T:
 
 
 @contextmanager
-def site(folder: Path, options: str = "") -> Iterator[Site]:
+def site(folder: Path, options: str = "", *, web_processes: int = 1) -> Iterator[Site]:
     """A toy site for the duration."""
     config = folder / "site.toml"
-    config.write_text(f"server.port = 0\nserver.web_processes = 1\nserver.graceful_seconds = 3\n{options}")
+    config.write_text(
+        f"server.port = 0\nserver.web_processes = {web_processes}\nserver.graceful_seconds = 3\n{options}"
+    )
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.clusters.toy_site", str(config), str(folder)],
@@ -160,6 +167,94 @@ def test_an_application_that_cannot_be_loaded_ends_the_server_with_an_error(tmp_
     with site(tmp_path) as running:
         assert running.process.wait(20) == 1
         assert "the application cannot be loaded" in (tmp_path / "log").read_text()
+
+
+def test_web_processes_wait_for_the_database_and_say_so(tmp_path: Path) -> None:
+    (tmp_path / "busy").touch()
+    with site(tmp_path, "server.web_threads = 2") as running:
+        waiting = "waiting for the job database: the job database does not answer"
+        wait_for(lambda: (tmp_path / "log").read_text().count(waiting) >= 2)
+        (tmp_path / "busy").unlink()
+        assert httpx.get(running.url, timeout=30).status_code == 200
+        assert "Traceback" not in (tmp_path / "log").read_text()
+        assert "ended unexpectedly" not in (tmp_path / "log").read_text()
+
+
+def test_a_server_that_waits_for_its_database_stops_when_told(tmp_path: Path) -> None:
+    (tmp_path / "busy").touch()
+    with site(tmp_path) as running:
+        wait_for(lambda: "waiting for the job database" in (tmp_path / "log").read_text())
+        family = psutil.Process(running.process.pid).children(recursive=True)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(20) == 0
+        assert psutil.wait_procs(family, timeout=10)[1] == []
+
+
+def test_web_processes_that_find_the_database_damaged_end_the_server_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "damaged").touch()
+    with site(tmp_path, web_processes=4) as running:
+        assert running.process.wait(20) == 1
+        log = (tmp_path / "log").read_text()
+        assert "the web server cannot start: the job database is damaged" in log
+        assert "Traceback" not in log
+
+
+def test_web_processes_that_fail_together_end_the_server_as_one_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """gunicorn stops because of the first; that it then meets the second escapes from its main loop."""
+
+    def meets_the_second(arbiter: Arbiter) -> None:
+        raise HaltServer("Worker failed to boot.", 3)
+
+    monkeypatch.setattr(Arbiter, "run", meets_the_second)
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(SystemExit) as left:
+        WebServer(parse_settings({}), listener, lambda: None).run()  # type: ignore[arg-type, return-value]
+    assert left.value.code == 3
+    assert "Worker failed to boot." in caplog.text
+
+
+def real_site(folder: Path, url: str, port: int = 0) -> Path:
+    """The configuration of a real server in `folder`."""
+    config = folder / "wps-hpc.toml"
+    config.write_text(f'server.port = {port}\nserver.graceful_seconds = 3\ndatabase.url = "{url}"\n')
+    return config
+
+
+def command(config: Path, *words: str) -> list[str]:
+    """A command line of the real program."""
+    return [sys.executable, "-m", "wps_hpc.cli", "--config", str(config), *words]
+
+
+@pytest.mark.parametrize("words", ["serve", "worker"])
+def test_a_damaged_database_ends_the_program_with_one_sentence(tmp_path: Path, words: str) -> None:
+    config = real_site(tmp_path, f"sqlite:///{tmp_path}/jobs.sqlite")
+    (tmp_path / "jobs.sqlite").write_bytes(b"no database at all" * 1000)
+    ended = subprocess.run(command(config, words), capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert ended.returncode == 1
+    assert ended.stderr == "wps-hpc: the job database is damaged, or is none: file is not a database\n"
+
+
+def test_a_database_that_is_not_there_yet_is_waited_for(tmp_path: Path, postgres_url: str) -> None:
+    name, port = f"late_{uuid.uuid4().hex}", free_port()
+    config = real_site(tmp_path, postgres_url.removesuffix("postgres") + name, port)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command(config, "serve"), cwd=ROOT, stderr=log, text=True)
+    server = psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True)
+    try:
+        wait_for(lambda: (tmp_path / "log").read_text().count("waiting for the job database: ") >= 5, 60)
+        server.execute(f"CREATE DATABASE {name}")
+        wait_for(lambda: "active worker" in (tmp_path / "log").read_text(), 60)
+        assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=30).status_code == 200
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        server.close()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert "ended unexpectedly" not in (tmp_path / "log").read_text()
 
 
 def test_clients_that_never_finish_their_head_keep_nobody_waiting(tmp_path: Path) -> None:

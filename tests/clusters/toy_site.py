@@ -16,9 +16,16 @@ from typing import Any
 from wps_hpc import logs
 from wps_hpc.config import load_settings
 from wps_hpc.errors import ServiceError
+from wps_hpc.jobs.database import StoreBusy, StoreError
 from wps_hpc.protocols.body import read_body
 from wps_hpc.protocols.ows import exception_answer
 from wps_hpc.serve import Child, Supervisor, WebServer, listen, with_port
+
+TROUBLE = {
+    "broken": RuntimeError("the application cannot be loaded"),
+    "busy": StoreBusy("the job database does not answer"),
+    "damaged": StoreError("the job database is damaged"),
+}
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -46,9 +53,12 @@ def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     return [body]
 
 
-def broken() -> Any:
-    """An application that cannot be loaded."""
-    raise RuntimeError("the application cannot be loaded")
+def load(folder: Path) -> Any:
+    """The application; not while FOLDER/broken, FOLDER/busy or FOLDER/damaged exist."""
+    for name, error in TROUBLE.items():
+        if (folder / name).exists():
+            raise error
+    return app
 
 
 def toy_worker(folder: Path) -> int:
@@ -69,9 +79,8 @@ def main(config: Path, folder: Path) -> int:
     logs.configure(settings.logging)
     listener = listen(settings)
     settings = with_port(settings, listener)
-    load = broken if (folder / "broken").exists() else lambda: app
     children = [
-        Child("web server", lambda: (WebServer(settings, listener, load).run(), 0)[1]),
+        Child("web server", lambda: (WebServer(settings, listener, lambda: load(folder)).run(), 0)[1]),
         Child("worker", lambda: toy_worker(folder)),
     ]
     print(settings.server.base_url, flush=True)
