@@ -16,9 +16,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 
@@ -174,10 +174,34 @@ class Processes(Section):
     watch_seconds: float = Field(2.0, gt=0, description="How often the folders are looked at.")
 
 
+#: A name or list of names as batch systems write them; nothing that a shell or a directive could misread.
+OptionValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:,;*&|!()\[\]@+=/-]+$")]
+#: What a site may not set, because the server's own promises hang on it.
+RESERVED_OPTIONS = frozenset(
+    {
+        *("array", "batch", "chdir", "clusters", "error", "export", "export-file", "get-user-env", "gid", "help"),
+        *("ignore-pbs", "input", "job-name", "kill-on-bad-exit", "no-requeue", "open-mode", "output", "parsable"),
+        *("quiet", "requeue", "signal", "test-only", "uid", "usage", "verbose", "version", "wait", "wrap"),
+    }
+)
+
+
+class Queue(Section):
+    """A queue (in Slurm: a partition) with its limits, of which a job takes the smallest that fits."""
+
+    name: OptionValue = Field(description="Its name at the scheduler.")
+    qos: OptionValue | None = Field(None, description="Slurm: quality of service, where it is not the cluster's.")
+    max_walltime_seconds: int | None = Field(None, gt=0, description="The longest walltime it gives.")
+    max_memory_mb: int | None = Field(None, gt=0, description="The most memory that it gives one job, in MiB.")
+    max_cores: int | None = Field(None, gt=0, description="The most cores that it gives one job.")
+    max_nodes: int | None = Field(None, gt=0, description="The most nodes that it gives one job.")
+    max_gpus: int | None = Field(None, ge=0, description="The most GPUs that it gives one job.")
+
+
 class Cluster(Section):
     """One place where jobs run."""
 
-    scheduler: Literal["local"] = Field("local", description="The batch system.")
+    scheduler: Literal["local", "slurm"] = Field("local", description="The batch system.")
     python: str | None = Field(
         None,
         description="Python that runs the launcher; default: the server's own.",
@@ -189,11 +213,45 @@ class Cluster(Section):
         description="The site's own batch script template; default: the one for the scheduler.",
         examples=["/etc/wps-hpc/local.sh.j2"],
     )
+    command_environment: dict[str, str] = Field(
+        default_factory=dict,
+        description="Environment variables of the scheduler's commands, such as SLURM_CONF or a PATH of their own.",
+    )
+    queues: tuple[Queue, ...] = Field(
+        (),
+        description="Queues with their limits, as tables [[clusters.NAME.queues]]; a job takes the smallest that fits.",
+    )
+    partition: OptionValue | None = Field(
+        None, description="Slurm: the partition, where no queues are described.", examples=["batch"]
+    )
+    account: OptionValue | None = Field(None, description="Slurm: the account to charge.", examples=["geo"])
+    qos: OptionValue | None = Field(None, description="Slurm: the quality of service.", examples=["normal"])
+    reservation: OptionValue | None = Field(None, description="Slurm: a reservation.", examples=["wps"])
+    constraint: OptionValue | None = Field(None, description="Slurm: node features.", examples=["avx2"])
+    licences: OptionValue | None = Field(None, description="Slurm: licences.", examples=["solver:1"])
+    gres: OptionValue | None = Field(None, description="Slurm: generic resources of each node.", examples=["scratch:1"])
+    slurm_cluster: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")] | None = Field(
+        None, description="Slurm: the cluster to send commands to, where several are known.", examples=["hpc2"]
+    )
+    options: dict[str, str] = Field(
+        default_factory=dict,
+        description="Slurm: more options of sbatch by their long names; an option without a value has an empty one.",
+    )
     query_seconds: float = Field(2.0, gt=0, description="Least time between two queries of the scheduler.")
     command_seconds: float = Field(30.0, gt=0, description="Longest time for one scheduler command.")
     lost_seconds: float = Field(
         30.0, gt=0, description="How long a vanished job may be silent before it counts as lost."
     )
+
+    @field_validator("options")
+    @classmethod
+    def _options_can_be_said(cls, options: dict[str, str]) -> dict[str, str]:
+        for name, value in options.items():
+            if name in RESERVED_OPTIONS:
+                raise ValueError(f"--{name} is the server's own to set")
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or not value.isprintable() or "\\" in value:
+                raise ValueError(f"--{name}={value!r} cannot stand in a batch script")
+        return options
 
 
 class Logging(Section):

@@ -6,6 +6,7 @@
     job.sh  submit.log  lineage.xml  secrets.json  staging/            written by the server
     attempts/<n>/  claim status.xml result.json stdout.log stderr.log work/ outputs/     written by the launcher
     attempts/<n>/exit                                                  written outside the container, see ExitRecord
+    batch.log                                                          what the batch system and job.sh say
 
 ``n`` is the submission number plus the scheduler's restart count. The server never writes into an attempt and the
 launcher never writes outside of its own.
@@ -132,6 +133,11 @@ class JobFolder:
     def submit_log(self) -> Path:
         """Every submission: command, exit code, what it said."""
         return self.path / "submit.log"
+
+    @property
+    def batch_log(self) -> Path:
+        """What the batch system and the batch script had to say, of all attempts; empty when all went well."""
+        return self.path / "batch.log"
 
     @property
     def lineage(self) -> Path:

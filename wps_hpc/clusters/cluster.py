@@ -32,8 +32,10 @@ from wps_hpc.clusters.schedulers.base import (
     Unknown,
 )
 from wps_hpc.clusters.schedulers.local import LocalScheduler
+from wps_hpc.clusters.schedulers.slurm import SlurmScheduler
 from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, Transport, TransportError
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
+from wps_hpc.clusters.transports.local import LocalTransport
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +118,9 @@ class Cluster:
         return self.settings.scheduler == "local" and not (self.settings.python or self.settings.template)
 
     def render_script(self, order: JobOrder) -> str:
-        """The batch script of an order (whose own ``script`` does not matter yet); raises ScriptError."""
-        return scripts.render_script(self.template, order, self.settings.environment)
+        """The batch script of an order (whose own ``script`` is not looked at); raises ScriptError and NoQueueFits."""
+        directives = self.scheduler.directives(order)
+        return scripts.render_script(self.template, order, self.settings.environment, directives)
 
     def submit(self, order: JobOrder) -> SubmitOutcome:
         """Submit an order, once. What certainly did not reach the scheduler is a transient refusal."""
@@ -129,9 +132,18 @@ class Cluster:
         return self.scheduler.read_submit(completed)
 
     def lookup(self, known: Known) -> str | CouldNotAsk | None:
-        """The scheduler id of a submission's token; None when the scheduler certainly does not know it."""
+        """The scheduler id of a submission's token; None when the scheduler certainly does not know it.
+
+        What the scheduler itself does not know, its accounting may: a job that has run and was forgotten.
+        """
         command = self.scheduler.lookup_command(known)
-        return self._asked(command, lambda completed: self.scheduler.read_lookup(completed, known))
+        found = self._asked(command, lambda completed: self.scheduler.read_lookup(completed, known))
+        if found is not None:
+            return found
+        accounted = self.accounting([known])
+        if isinstance(accounted, CouldNotAsk):
+            return accounted
+        return next((key for key, word in accounted.items() if word.token == known.token), None)
 
     def query(self) -> QueryAnswer:
         """The words on all jobs that the scheduler shows, by scheduler id."""
@@ -193,10 +205,12 @@ class Cluster:
 #: What a scheduler's name in the configuration stands for.
 SCHEDULERS: Mapping[str, Callable[[config.Cluster], Scheduler]] = {
     "local": lambda settings: LocalScheduler(clean_environment(settings.environment)),
+    "slurm": SlurmScheduler,
 }
 #: How its commands travel.
 TRANSPORTS: Mapping[str, Callable[[config.Storage], Transport]] = {
     "local": lambda storage: EmbeddedTransport(storage.run),
+    "slurm": lambda _: LocalTransport(),
 }
 
 

@@ -1,11 +1,12 @@
 """Batch scripts: one Jinja2 template for each scheduler, which a site may replace by its own.
 
 A template can print numbers and what its filters have quoted; anything else is an error, so that no text ever reaches a
-shell as it is. Filters: ``quote`` (one word) and ``argv`` (a command line).
+shell as it is. Filters: ``quote`` (one word), ``argv`` (a command line) and ``option`` (of a directive, #SBATCH say).
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -18,6 +19,9 @@ from joblauncher.formats.records import EXIT_CLAIMED, SCHEMA
 from wps_hpc.clusters.schedulers.base import JobOrder
 from wps_hpc.config import ConfigError
 
+#: What can stand in a directive: Slurm drops backslashes even within quotes, and a line ends where it ends.
+_OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
+_NOT_IN_OPTIONS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TEMPLATES = "wps_hpc.batch_templates"
 
 
@@ -41,17 +45,20 @@ def load_template(scheduler: str, own: Path | None = None) -> Template:
         raise ConfigError(f"batch template {name}: {type(error).__name__}: {error}") from error
 
 
-def render_script(template: Template, order: JobOrder, environment: Mapping[str, str]) -> str:
+def render_script(
+    template: Template, order: JobOrder, environment: Mapping[str, str], directives: Mapping[str, str] | None = None
+) -> str:
     """The batch script of an order; raises ScriptError.
 
-    A template sees ``order``, ``environment`` (the cluster's variables), ``attempts`` (the folder of attempts),
-    ``exit_name`` (the exit file within an attempt), ``exit_claimed`` (the exit code after which there is nothing to
-    note) and ``schema`` (the exit file's).
+    A template sees ``order``, ``directives`` (the scheduler's options), ``environment`` (the cluster's variables),
+    ``attempts`` (the folder of attempts), ``exit_name`` (the exit file within an attempt), ``exit_claimed`` (the exit
+    code after which there is nothing to note) and ``schema`` (the exit file's).
     """
     folder = JobFolder(Path(order.folder))
     try:
         return template.render(
             order=order,
+            directives=directives or {},
             environment=environment,
             attempts=str(folder.attempts),
             exit_name=folder.attempt(1).exit.name,
@@ -70,6 +77,13 @@ def _argv(words: Iterable[str]) -> _Quoted:
     return _Quoted(shlex.join(words))
 
 
+def _option(name: str, value: str) -> _Quoted:
+    """``--name=value`` as a batch system reads it; the filter's subject is the name."""
+    if not _OPTION_NAME.fullmatch(name) or _NOT_IN_OPTIONS.search(value):
+        raise TemplateError(f"no directive can say --{name}={value!r}")
+    return _Quoted(f"--{name}={shlex.quote(value)}" if value else f"--{name}")
+
+
 def _printable(value: object) -> object:
     if isinstance(value, (_Quoted, int, float)):
         return value
@@ -80,7 +94,7 @@ def _environment() -> Environment:
     made = Environment(
         undefined=StrictUndefined, finalize=_printable, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters.update(quote=_quote, argv=_argv)
+    made.filters.update(quote=_quote, argv=_argv, option=_option)
     return made
 
 

@@ -39,6 +39,8 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 LOOKUP_MARGIN = 1.0
 #: So many look-ups must have said «none».
 LOOKUPS_NEEDED = 2
+#: Stands for the scheduler id of a submission that a launcher has claimed and nobody else remembers.
+FORGOTTEN = "forgotten"
 #: First and longest pause before another try after a transient refusal, in seconds.
 RETRY_FIRST, RETRY_LONGEST = 2.0, 120.0
 
@@ -227,6 +229,10 @@ class Dispatcher:
     def _absent(self, job: Job, submission: Submission) -> None:
         settled = submission.prepared_at + self.cluster.settings.command_seconds * (1 + LOOKUP_MARGIN)
         if self.clock() < settled:
+            return
+        if self.packer.folder(job).attempt(job.submission_number).claim.exists():
+            # It ran, and scheduler and accounting have forgotten it: what it left decides, and nothing runs again.
+            self._record(job, submission, Submitted(FORGOTTEN))
             return
         lookups = submission.lookups + 1
         if lookups >= LOOKUPS_NEEDED:

@@ -33,6 +33,7 @@ from joblauncher.formats.records import (
 )
 from joblauncher.formats.values import FileValue, NestedValue, Value, Values
 from wps_hpc.clusters.cluster import Cluster
+from wps_hpc.clusters.queues import NoQueueFits
 from wps_hpc.clusters.schedulers.base import JobOrder
 from wps_hpc.clusters.scripts import ScriptError
 from wps_hpc.config import Settings
@@ -94,6 +95,8 @@ class Packer:
         except OSError as error:
             text = "The job folder could not be written; is the disk full?"
             raise PackFailed(Failure("disk full", text, code="NotEnoughStorage", detail=str(error))) from error
+        except NoQueueFits as error:
+            raise PackFailed(Failure("could not be submitted", str(error))) from error
         except ScriptError as error:
             text = "The job could not be prepared because of a fault in the server's batch template."
             raise PackFailed(Failure("could not be submitted", text, detail=str(error))) from error

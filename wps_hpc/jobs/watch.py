@@ -80,9 +80,9 @@ def decide(job: Job, left: Left, answer: Answer, now: float, since: float | None
     In the order in which it is decided:
 
     1. The launcher wrote *succeeded*: succeeded, whatever the scheduler says.
-    2. The launcher wrote *failed*: failed. When by a signal, the scheduler's cause is better (time limit, out of
-       memory, node failure, preempted, cancelled), so it is awaited while the job is active or cannot be asked for, up
-       to the grace.
+    2. The launcher wrote *failed*: failed. When by a signal, or cancelled by nobody whom this server knows, the
+       scheduler's cause is better (time limit, out of memory, node failure, preempted, cancelled), so it is awaited
+       while the job is active or cannot be asked for, up to the grace.
     3. The scheduler *could not be asked*: keep the state, marked stale. «Gone» is never concluded from an outage.
     4. The job is *active*: its phase is the state; a running one takes percent and message from the launcher.
     5. The job is *ended*, with a word: failed with the word's cause once the shared filesystem has settled. If the
@@ -146,6 +146,9 @@ def _keep(job: Job, left: Left) -> Verdict:
 
 def _active(job: Job, left: Left, word: JobWord) -> Verdict:
     message = _PHASE_WORDS[word.phase] + (f": {word.reason}" if word.reason else "")
+    if word.estimated_start is not None:
+        start = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(word.estimated_start))
+        message += f" (the scheduler's estimate of its start: {start})"
     if word.phase is Phase.RUNNING and left.state == "running":
         return Verdict(JobState.RUNNING, left.message or message, max(job.percent, left.percent))
     # A job that runs keeps its progress, also while its status cannot be read; one that waits again has none.
@@ -157,11 +160,13 @@ def _launcher_failed(
     job: Job, failure: Failure, answer: Answer, now: float, since: float | None, graces: Graces, gone: bool
 ) -> Verdict:
     ended = answer if isinstance(answer, JobWord) and answer.phase is Phase.ENDED else None
-    if failure.signal is not None and ended is None and not isinstance(answer, NotFound):
+    # At a time limit and at a preemption, all that the launcher sees is an order to end.
+    explicable = failure.signal is not None or (failure.cause == "cancelled" and job.cancel_requested is None)
+    if explicable and ended is None and not isinstance(answer, NotFound):
         began = now if since is None else since
         if now - began < graces.signal:
             return replace(_keep(job, Left()), wait_since=began, stale=isinstance(answer, CouldNotAsk))
-    if failure.signal is not None and ended is not None and ended.cause not in (None, "exit code", "signal"):
+    if explicable and ended is not None and ended.cause not in (None, "exit code", "signal"):
         failure = _explained(failure, ended)
     return _final(job, failure, gone)
 
@@ -206,6 +211,8 @@ def _ending(left: Left, word: JobWord, completed: bool) -> Failure:
         return Failure("signal", f"The job was killed by signal {signal}.", signal=signal, detail=seen)
     if completed:
         return Failure("lost", CAUSE_TEXTS["lost"], detail=seen)
+    if exit_code is None:
+        return Failure("exit code", word.reason or "The job ended with an unknown exit code.", detail=seen)
     return Failure("exit code", f"The job ended with exit code {exit_code}.", exit_code=exit_code, detail=seen)
 
 
@@ -523,4 +530,6 @@ def _word_for(submission: Submission, answer: QueryAnswer) -> Answer:
 
 def _accounted(submission: Submission, answer: QueryAnswer) -> Answer:
     word = _word_for(submission, answer)
-    return NotFound(accounting_asked=True) if isinstance(word, NotFound) else word
+    # What accounting calls active and the scheduler does not show: its record lags, or will never be closed.
+    open_record = isinstance(word, JobWord) and word.phase is not Phase.ENDED
+    return NotFound(accounting_asked=True) if open_record or isinstance(word, NotFound) else word

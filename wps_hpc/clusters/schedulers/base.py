@@ -159,6 +159,12 @@ class Scheduler(Protocol):
     def settle_seconds(self) -> float:
         """How long the launcher's last files may take to be seen here once the scheduler calls the job ended."""
 
+    def directives(self, order: JobOrder) -> Mapping[str, str]:
+        """Options at the head of the batch script of ``order``: long name to value (empty: the option has none).
+
+        Empty where the scheduler reads no options from a script. Raises NoQueueFits.
+        """
+
     def submit_command(self, order: JobOrder) -> Command:
         """The command that submits ``order``; called once per submission, after the job folder is complete."""
 

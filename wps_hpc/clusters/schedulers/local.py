@@ -74,6 +74,10 @@ class LocalScheduler:
     idempotent_submit: bool = True
     settle_seconds: float = 1.0
 
+    def directives(self, order: JobOrder) -> Mapping[str, str]:
+        """See ``Scheduler.directives``. The spooler does not read the script."""
+        return {}
+
     def submit_command(self, order: JobOrder) -> Command:
         """See ``Scheduler.submit_command``. The spooler starts a token once, however often it is submitted."""
         start = StartOrder(
