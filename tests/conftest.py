@@ -6,7 +6,7 @@ import pytest
 
 from tests.schemas import required_ogc_folder
 
-pytest_plugins = ["tests.services.postgres", "tests.services.pythons"]
+pytest_plugins = ["tests.services.postgres", "tests.services.pythons", "tests.services.slurm"]
 
 
 @pytest.fixture(scope="session")

@@ -332,11 +332,15 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(sorted(known))}"
 
 
+#: Tables of which a configuration may have several.
+_TABLES_BY_NAME: Mapping[int | str, type[BaseModel]] = {"clusters": Cluster, "queues": Queue}
+
+
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Settings
     for part in location:
-        if part == "clusters":
-            model = Cluster
+        if part in _TABLES_BY_NAME:
+            model = _TABLES_BY_NAME[str(part)]
         elif str(part) in model.model_fields:
             annotation = model.model_fields[str(part)].annotation
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -52,6 +52,7 @@ def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -
 
 
 CONFIG = """
+{head}
 [server]
 port = {port}
 [storage]
@@ -74,6 +75,7 @@ watch_seconds = 0.2
 command_seconds = 5.0
 query_seconds = 0.3
 lost_seconds = 2.0
+{clusters}
 """
 
 
@@ -85,6 +87,9 @@ class Site:
     url: str
     parallel: int = 4
     sync_seconds: float = 20
+    #: The cluster that jobs go to, if it is not the local one, and the tables that describe it.
+    cluster: str = "local"
+    clusters: str = ""
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -95,6 +100,8 @@ class Site:
         root = self.folder / "data"
         self.config.write_text(
             CONFIG.format(
+                head=f'default_cluster = "{self.cluster}"',
+                clusters=self.clusters,
                 port=_free_port(),
                 root=root,
                 url=self.url,

@@ -7,9 +7,19 @@ set -euo pipefail
 declare -A proof=(
   [postgresql]='ls /usr/lib/postgresql/*/bin/initdb || command -v initdb'
   [gdal-bin]='command -v gdal_contour'
+  [munge]='ls /usr/sbin/munged'
+  [slurm-client]='command -v sbatch'
+  [slurmctld]='ls /usr/sbin/slurmctld'
+  [slurmd]='ls /usr/sbin/slurmd'
+  [slurmdbd]='ls /usr/sbin/slurmdbd'
+  [slurm-wlm-basic-plugins]='ls /usr/lib/*/slurm*/select_cons_tres.so'
+  [slurm-wlm-mysql-plugin]='ls /usr/lib/*/slurm*/accounting_storage_mysql.so'
+  [mariadb-server]='ls /usr/sbin/mariadbd'
 )
+# A Slurm with accounting. Where Debian would start its daemons, the tests' own ones still have their own ports.
+slurm=(munge slurm-client slurmctld slurmd slurmdbd slurm-wlm-basic-plugins slurm-wlm-mysql-plugin mariadb-server)
 
-[ $# -gt 0 ] || set -- postgresql gdal-bin
+[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}"
 
 missing=()
 for package in "$@"; do

@@ -214,8 +214,8 @@ class Slurm:
     def close(self) -> None:
         """End everything that was started, and what its jobs left."""
         for process in self.daemons.values():
-            process.send_signal(signal.SIGCONT)
-        if "slurmctld" in self.daemons:
+            process.send_signal(signal.SIGCONT)  # a test may have failed while it was stopped
+        if "slurmctld" in self.daemons and self.daemons["slurmctld"].poll() is None:
             self.run("scancel", "--full", "--signal=KILL", "--user=root", check=False)
         for daemon in reversed(list(self.daemons)):
             self.stop(daemon, signal.SIGKILL if daemon in NODES else signal.SIGTERM)

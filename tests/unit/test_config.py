@@ -72,6 +72,16 @@ def test_other_database_urls_are_left_alone(tmp_path: Path, url: str) -> None:
         ("default_cluster = 'moon'", "default_cluster 'moon' is none of local"),
         ("server.trusted_proxies = ['nowhere']", "server.trusted_proxies.0"),
         ("port 80", "not valid TOML"),
+        ("[clusters.hpc]\npartition = 'a b'", "clusters.hpc.partition: String should match pattern"),
+        ("[clusters.hpc]\naccount = 'a\\\\b'", "clusters.hpc.account: String should match pattern"),
+        ("[clusters.hpc]\noptions = { job-name = 'x' }", "--job-name is the server's own to set"),
+        ('[clusters.hpc]\noptions = { comment = "a\\nb" }', "cannot stand in a batch script"),
+        ("[clusters.hpc]\noptions = { 'x y' = '1' }", "cannot stand in a batch script"),
+        (
+            "[[clusters.hpc.queues]]\nname = 'short'\nmax_wall = 1",
+            "unknown key clusters.hpc.queues.0.max_wall; known here: max_cores",
+        ),
+        ("[[clusters.hpc.queues]]\nmax_cores = 1", "clusters.hpc.queues.0.name: Field required"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_name_the_key_and_a_remedy(tmp_path: Path, text: str, said: str) -> None:
@@ -146,3 +156,27 @@ def test_given_values_are_set_in_the_template(tmp_path: Path) -> None:
 def test_values_that_are_no_options_make_no_template(given: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="given values: "):
         render_template(given)
+
+
+def test_a_slurm_cluster_with_queues(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        default_cluster = "hpc"
+        [clusters.hpc]
+        scheduler = "slurm"
+        account = "geo"
+        constraint = "[rack1|rack2]&avx2"
+        options = { exclusive = "", comment = "wps & more" }
+        command_environment = { SLURM_CONF = "/etc/slurm/slurm.conf" }
+        [[clusters.hpc.queues]]
+        name = "short"
+        max_walltime_seconds = 3600
+        [[clusters.hpc.queues]]
+        name = "long"
+        """,
+    )
+    cluster = load_settings(path).clusters["hpc"]
+    assert (cluster.scheduler, cluster.account, cluster.constraint) == ("slurm", "geo", "[rack1|rack2]&avx2")
+    assert cluster.options == {"exclusive": "", "comment": "wps & more"}
+    assert [(queue.name, queue.max_walltime_seconds) for queue in cluster.queues] == [("short", 3600), ("long", None)]

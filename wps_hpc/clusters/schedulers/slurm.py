@@ -213,14 +213,14 @@ def _warning(resources: Resources) -> int:
 def _sizes(resources: Resources) -> dict[str, str]:
     """Nodes, cores and memory (for each node), walltime (in whole minutes, as Slurm counts)."""
     nodes = resources.nodes or 1
-    sizes: dict[str, int | None] = {
-        "nodes": nodes,
-        "ntasks-per-node": 1,
-        "cpus-per-task": _share(resources.cores, nodes),
-        "mem": _share(resources.memory_mb, nodes),
-        "time": _share(resources.walltime_s, 60),
+    sizes: dict[str, tuple[int | None, str]] = {
+        "nodes": (nodes, ""),
+        "ntasks-per-node": (1, ""),
+        "cpus-per-task": (_share(resources.cores, nodes), ""),
+        "mem": (_share(resources.memory_mb, nodes), "M"),
+        "time": (_share(resources.walltime_s, 60), ""),
     }
-    return {name: str(value) for name, value in sizes.items() if value is not None}
+    return {name: f"{value}{unit}" for name, (value, unit) in sizes.items() if value is not None}
 
 
 def _gres(own: str | None, resources: Resources) -> str:
@@ -290,9 +290,9 @@ def _word(state: str, reason: str, start: str) -> JobWord:
 
 def _failed(reason: str) -> JobWord:
     raised = re.match(r"RaisedSignal:(\d+)", reason)
-    if raised:
+    if raised and int(raised[1]) != _NO_OUTPUT:
         return _by_signal(int(raised[1]))
-    native = FAILED_REASONS.get(reason, STATES["FAILED"])
+    native = FAILED_REASONS["JobLaunchFailure"] if raised else FAILED_REASONS.get(reason, STATES["FAILED"])
     return JobWord(native.phase, "FAILED", native.reason, native.cause)
 
 

@@ -151,6 +151,7 @@ FAILED_REASONS: Mapping[str, NativeState] = {
     "JobLaunchFailure": NativeState(
         _ENDED, "could not start", "The job could not be started on its node, or its script was killed there."
     ),
+    "BadConstraints": NativeState(_ENDED, "could not start", "No node can give the job what it asks for."),
     "Prolog": STATES["LAUNCH_FAILED"],
     "SystemFailure": NativeState(_ENDED, "node failure", "The scheduler failed while the job ran."),
     "NodeDown": STATES["NODE_FAIL"],
@@ -205,6 +206,7 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal("Protocol authentication error", _NOT_REACHED, transient=True),
     Refusal("Failed to connect to authentication agent", _NOT_REACHED, transient=True),
     Refusal("Unable to resolve", _NOT_REACHED, transient=True),
+    Refusal("Could not establish a configuration source", _NOT_REACHED, transient=True),
     Refusal("temporarily unable to accept job", _NOT_NOW, transient=True),
     Refusal("Resource temporarily unavailable", _NOT_NOW, transient=True),
     Refusal("MaxSubmitJob", _NOT_NOW, transient=True),
