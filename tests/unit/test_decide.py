@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from joblauncher.formats.records import EXIT_NOT_WRITTEN, EXIT_REFUSED, ExitRecord, Failure
 from wps_hpc.clusters.schedulers.base import CouldNotAsk, JobWord, Phase
-from wps_hpc.jobs.job import Job, JobState, check_transition
+from wps_hpc.jobs.job import Job, JobState, Submission, SubmitState, check_transition
 from wps_hpc.jobs.trusted import Left
-from wps_hpc.jobs.watch import Answer, Graces, NotFound, Verdict, decide
+from wps_hpc.jobs.watch import Answer, Graces, NotFound, Verdict, _accounted, decide
 
 JOB = Job("id", "p", "1", "wps1", "async", JobState.RUNNING, "running", 10, 100.0, "{}", submission_number=1, attempt=1)
 GRACES = Graces(settle=5, signal=15, lost=30)
@@ -64,6 +64,18 @@ def test_the_schedulers_cause_explains_a_signal() -> None:
     assert failure is not None and failure.cause == "time limit" and "812 MB" in failure.detail
 
 
+def test_a_cancel_that_this_server_did_not_ask_for_waits_for_the_schedulers_reason() -> None:
+    """At a time limit and at a preemption, all that the launcher sees is an order to end."""
+    ordered = Left(state="failed", failure=Failure("cancelled", "The process was cancelled."))
+    assert conclude(ordered, ACTIVE).state is JobState.RUNNING
+    failure = conclude(ordered, TIMEOUT).failure
+    assert failure is not None and failure.cause == "time limit"
+    silent = conclude(ordered, ACTIVE, waited=15.0).failure
+    assert silent is not None and silent.cause == "cancelled"
+    asked = replace(JOB, cancel_requested=900.0, cancelled_by="the client")
+    assert conclude(ordered, ACTIVE, job=asked).state is JobState.DISMISSED
+
+
 def test_a_signal_that_nobody_explains_is_told_as_it_was() -> None:
     assert conclude(KILLED, CODE_3).failure == BY_SIGNAL
     assert conclude(KILLED, GONE).failure == BY_SIGNAL
@@ -95,6 +107,28 @@ def test_an_ended_job_fails_with_the_words_cause_once_the_files_have_settled(lef
     assert conclude(left, TIMEOUT).state is JobState.RUNNING
     failure = conclude(left, TIMEOUT, waited=5).failure
     assert failure is not None and failure.cause == "time limit"
+
+
+def test_a_word_that_has_a_reason_and_no_exit_code_is_told_by_its_reason() -> None:
+    """squeue knows that the exit code was not 0, and not which it was."""
+    failure = conclude(NOTHING, JobWord(Phase.ENDED, "FAILED", "It ended badly.", "exit code"), waited=5).failure
+    assert failure is not None and (failure.text, failure.exit_code) == ("It ended badly.", None)
+
+
+def test_an_estimated_start_is_told_as_such() -> None:
+    message = conclude(NOTHING, replace(QUEUED, estimated_start=0.0)).message
+    assert message == (
+        "waiting in the queue: waiting for resources (the scheduler's estimate of its start: 1970-01-01T00:00Z)"
+    )
+
+
+def test_what_accounting_calls_active_and_the_scheduler_does_not_show_is_not_there() -> None:
+    """Its record lags, or will never be closed; only an end counts."""
+    submission = Submission(1, "w1", "hpc", SubmitState.SUBMITTED, 0.0, scheduler_id="17")
+    assert _accounted(submission, {"17": replace(ACTIVE, token="w1")}) == GONE
+    assert _accounted(submission, {"17": replace(TIMEOUT, token="w1")}) == replace(TIMEOUT, token="w1")
+    assert _accounted(submission, {"17": replace(TIMEOUT, token="w2")}) == GONE
+    assert _accounted(submission, OUTAGE) == OUTAGE
 
 
 def test_completed_without_an_outcome_is_lost_after_the_grace_and_never_a_success() -> None:
