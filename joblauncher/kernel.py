@@ -55,6 +55,12 @@ def _close(descriptor: int) -> None:
             raise
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal, proc(5)."""
+    state = _content(_PROC / str(pid) / "stat").rpartition(")")[2].split()
+    return state[:1] == ["T"]
+
+
 def descendants(ancestor: int) -> list[int]:
     """Every process below ``ancestor``, parents before children. A process that just ended may be missing."""
     children = _children if _HAS_CHILDREN_FILES else _children_by_scan()

@@ -3,6 +3,9 @@
 It starts the job process, passes signals on while that process cannot be mistaken for another, and, when the process is
 gone or the launcher is, kills whatever is left below. As child subreaper it inherits every orphan, setsid or not; when
 wait(2) says that there are no children, there are none.
+
+A batch system that suspends a job by SIGSTOP reaches the launcher and not the job process, which has a process group of
+its own: this process does to the tree below it what was done to the launcher.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Callable, NoReturn, Optional
 
-from joblauncher.kernel import adopt_orphans, close_all_but, descendants, die_with_parent
+from joblauncher.kernel import adopt_orphans, close_all_but, descendants, die_with_parent, is_stopped
 
 #: Commands of the launcher, one byte each.
 WARN = b"W"
@@ -25,6 +28,8 @@ KILL = b"K"
 
 #: Seconds that killed processes get to vanish: one in uninterruptible sleep may stay.
 PATIENCE = 10.0
+#: Seconds between two looks at whether the launcher is stopped: nobody is told of that.
+LOOK_EVERY = 1.0
 _IGNORED = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -124,8 +129,10 @@ def _watch(child: int, commands: int, wakeup: int) -> Reaped:
     poller.register(commands, select.POLLIN)
     poller.register(wakeup, select.POLLIN)
     status = _reap(child)
+    paused = False
     while status is None:
-        events = dict(poller.poll())
+        events = dict(poller.poll(LOOK_EVERY * 1000))
+        paused = _follow(paused)
         if wakeup in events:
             _drain(wakeup)
         if commands in events and not _obey(child, os.read(commands, 1)):
@@ -134,6 +141,15 @@ def _watch(child: int, commands: int, wakeup: int) -> Reaped:
     status, survivors = _end_all(child, status)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Reaped(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, survivors)
+
+
+def _follow(paused: bool) -> bool:
+    """Stop or continue everything below as the launcher was; whether it is stopped now."""
+    stopped = is_stopped(os.getppid())
+    if stopped != paused:
+        for pid in descendants(os.getpid()):
+            _send(pid, signal.SIGSTOP if stopped else signal.SIGCONT)
+    return stopped
 
 
 def _drain(descriptor: int) -> None:

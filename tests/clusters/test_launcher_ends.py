@@ -253,6 +253,30 @@ def test_the_walltime_stands_still_while_the_job_is_suspended(started: Started) 
     assert finished(process).returncode == records.EXIT_SUCCEEDED
 
 
+def test_whoever_suspends_the_launcher_alone_suspends_all_of_the_job(started: Started) -> None:
+    """As batch systems do, which know of one process group."""
+    body = """
+    child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    (job.workdir / "child").write_text(str(child.pid))
+    (job.workdir / "pid").write_text(str(os.getpid()))
+    while not (job.workdir / "go").exists():
+        time.sleep(0.01)
+    return {}
+    """
+    job, process = started(Recipe(body))
+    pids = [job.number("pid"), job.number("child")]
+
+    def states() -> set[str]:
+        return {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in pids}
+
+    process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: states() == {"T"})
+    process.send_signal(signal.SIGCONT)
+    wait_for(lambda: "T" not in states())
+    (job.attempt().work / "go").touch()
+    assert finished(process).returncode == records.EXIT_SUCCEEDED
+
+
 def test_limits_are_left_to_the_scheduler_where_it_enforces_them(tmp_path: Path) -> None:
     body = """
     x = bytearray(100 << 20)

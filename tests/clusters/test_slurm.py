@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from joblauncher.failpoints import Failpoint
+from tests.clusters.hpc import leave, make_site, scheduler_id, token, told
 from tests.clusters.site import Site, until
 from tests.services.slurm import ORDINARY, Slurm
 from wps_hpc.cli.check import OK, check_cluster
@@ -31,45 +31,6 @@ from wps_hpc.jobs.job import Job, JobState
 
 pytestmark = pytest.mark.cluster
 
-HPC = """
-[clusters.hpc]
-scheduler = "slurm"
-{partition}
-query_seconds = 0.3
-command_seconds = {command_seconds}
-lost_seconds = 3.0
-environment = {{ PYTHONDONTWRITEBYTECODE = "1" }}
-command_environment = {{ SLURM_CONF = "{conf}", PATH = "{path}" }}
-{more}
-"""
-#: Longer than Slurm's own patience with itself in the tests (MessageTimeout).
-COMMAND_SECONDS = 20.0
-
-
-def make_site(
-    slurm: Slurm,
-    *,
-    programs: str = "",
-    partition: str = 'partition = "long"',
-    command_seconds: float = COMMAND_SECONDS,
-    more: str = "",
-    parallel: int = 20,
-) -> Site:
-    """A site whose jobs go to Slurm; ``programs`` is a folder of commands that come before Slurm's own."""
-    folder = Path(tempfile.mkdtemp(prefix="wps-hpc-site-"))
-    path = f"{programs}:{os.environ['PATH']}" if programs else os.environ["PATH"]
-    tables = HPC.format(conf=slurm.conf, path=path, partition=partition, command_seconds=command_seconds, more=more)
-    return Site(folder, f"sqlite:///{folder / 'jobs.sqlite'}", parallel=parallel, cluster="hpc", clusters=tables)
-
-
-def leave(site: Site, slurm: Slurm) -> None:
-    """End a site and all that is its."""
-    for job in site.store.list_jobs(limit=1000):
-        if job.submission_id is not None and not job.scheduler_gone:
-            slurm.run("scancel", f"--name={token(site, job)}")
-    site.close()
-    shutil.rmtree(site.folder)
-
 
 @pytest.fixture
 def site(slurm_cluster: Slurm) -> Iterator[Site]:
@@ -78,31 +39,6 @@ def site(slurm_cluster: Slurm) -> Iterator[Site]:
     opened.start_worker()
     yield opened
     leave(opened, slurm_cluster)
-
-
-def token(site: Site, job: Job) -> str:
-    """The name of the job's submission at Slurm."""
-    job = site.job(job.id)
-    assert job.submission_id is not None
-    submission = site.store.submission(job.submission_id)
-    assert submission is not None
-    return submission.token
-
-
-def scheduler_id(site: Site, job: Job) -> str:
-    """The id of the job at Slurm."""
-    job = site.job(job.id)
-    submission = site.store.submission(job.submission_id or 0)
-    assert submission is not None and submission.scheduler_id
-    return submission.scheduler_id
-
-
-def told(site: Site, job: Job, since: float, patience: float = 120.0) -> tuple[str, str]:
-    """State and cause of a job that has ended, and how long that took, printed."""
-    ended = site.ended(job.id, patience)
-    cause = ended.failure.cause if ended.failure else ""
-    print(f"\n  told after {(ended.finished or 0) - since:5.1f} s: {ended.state}: {ended.message} [{cause}]", end=" ")
-    return ended.state.value, cause
 
 
 @dataclass(frozen=True)
@@ -219,9 +155,9 @@ def test_suspended_and_resumed(site: Site) -> None:
     site.store.request_suspend(job.id)
     site.in_state(job.id, JobState.SUSPENDED)
     launcher = site.launcher_pids(site.job(job.id))[0]
-    pids = [launcher, *site.descendants(launcher)]
-    # Slurm says so before the node has done so.
-    until(lambda: {process_state(pid) for pid in pids} == {"T"}, "launcher, guard and process are stopped")
+    _guard, *processes = site.descendants(launcher)
+    # Slurm says so before the node has done so; and what it stops is the script's process group.
+    until(lambda: {process_state(pid) for pid in (launcher, *processes)} == {"T"}, "launcher and process are stopped")
     go.touch()
     site.store.request_resume(job.id)
     assert site.ended(job.id).state is JobState.SUCCEEDED
