@@ -135,6 +135,10 @@ class Dialect:
     enforces_limits: bool = True
     name: str = "scripted"
 
+    def directives(self, order: JobOrder) -> Mapping[str, str]:
+        """See ``Scheduler``."""
+        return {}
+
     def submit_command(self, order: JobOrder) -> Command:
         """See ``Scheduler``."""
         return Command(("submit", order.token))
