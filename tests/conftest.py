@@ -1,10 +1,15 @@
 """Fixtures for all tests. Real services live in `tests/services`, the OGC schemas in `tests/schemas.py`."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.schemas import required_ogc_folder
+
+# A shell starts what it puts into the background with SIGINT ignored, and so would be every child of the tests, among
+# them those that a test ends by Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.services.postgres", "tests.services.pythons", "tests.services.slurm"]
 
