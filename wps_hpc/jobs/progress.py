@@ -18,6 +18,8 @@ from wps_hpc.jobs.wake import Bell
 #: The worker is asked to look at a job at most so often, in seconds, however often its clients poll.
 ASK_EVERY = 0.5
 _REMEMBERED = 10_000
+#: The most that a job shows which has not ended.
+ALMOST = 99
 
 
 @dataclass
@@ -43,8 +45,10 @@ class Progress:
         left = read_attempt(JobFolder(job_path(self.root, job.id)), job.attempt)
         if _ahead(job, left):
             self._ask(job.id)
-        if job.state is JobState.RUNNING and left.state == "running":
-            return replace(job, message=left.message or job.message, percent=max(job.percent, left.percent))
+        if job.state is JobState.RUNNING and left.state in ("running", "succeeded"):
+            # At its end, but not yet in the row: what was shown before must not be taken back.
+            percent = min(left.percent, ALMOST)
+            return replace(job, message=left.message or job.message, percent=max(job.percent, percent))
         return job
 
     def _ask(self, job_id: str) -> None:
