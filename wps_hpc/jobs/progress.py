@@ -47,8 +47,9 @@ class Progress:
             self._ask(job.id)
         if job.state is JobState.RUNNING and left.state in ("running", "succeeded"):
             # At its end, but not yet in the row: what was shown before must not be taken back.
-            percent = min(left.percent, ALMOST)
-            return replace(job, message=left.message or job.message, percent=max(job.percent, percent))
+            message = left.message if left.state == "running" else ""
+            percent = max(job.percent, min(left.percent, ALMOST))
+            return replace(job, message=message or job.message, percent=percent)
         return job
 
     def _ask(self, job_id: str) -> None:
