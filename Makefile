@@ -30,7 +30,7 @@ $(INSTALLED): setup.cfg
 	  echo "making .venv with $$("$$found" --version) ($$found)"; \
 	  "$$found" -m venv --clear .venv; \
 	fi
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test,examples,postgres,pywps,ssh]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test,drmaa,examples,postgres,pywps,ssh]'
 	@touch $@
 
 services: ## install the system packages that the tests use

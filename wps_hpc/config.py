@@ -258,6 +258,7 @@ OPTIONS_OF: Mapping[str, tuple[str, ...]] = {
     "parallel_environment": ("gridengine",),
     "memory_resource": ("gridengine",),
     "gpu_resource": ("gridengine",),
+    "drmaa_library": ("gridengine",),
 }
 
 
@@ -330,6 +331,12 @@ class Cluster(Section):
     gpu_resource: OptionValue = Field(
         "gpu", description="Grid Engine: the resource that is asked for as GPUs, as many as the job needs."
     )
+    drmaa_library: Path | None = Field(
+        None,
+        description="Grid Engine: a DRMAA library to submit, ask and control with, instead of the commands; needs the "
+        "extra drmaa.",
+        examples=["/usr/lib/gridengine-drmaa/lib/libdrmaa.so.1.0"],
+    )
     memory_spare_mb: int | None = Field(
         None,
         ge=0,
@@ -347,6 +354,10 @@ class Cluster(Section):
     lost_seconds: float = Field(
         30.0, gt=0, description="How long a vanished job may be silent before it counts as lost."
     )
+
+    def paths(self) -> dict[str, Path | None]:
+        """The options that name files, which may be relative."""
+        return {"template": self.template, "drmaa_library": self.drmaa_library}
 
     @field_validator("options")
     @classmethod
@@ -483,7 +494,7 @@ def _absolute(settings: Settings, base: Path) -> Settings:
             update={"folders": tuple(base / folder for folder in settings.inputs.folders)}
         ),
         "clusters": {
-            name: cluster.model_copy(update={"template": cluster.template and base / cluster.template})
+            name: cluster.model_copy(update={name: path and base / path for name, path in cluster.paths().items()})
             for name, cluster in settings.clusters.items()
         },
         "logging": logging.model_copy(update={"file": logging.file and base / logging.file}),

@@ -34,12 +34,14 @@ from wps_hpc.clusters.schedulers.base import (
     SubmitOutcome,
     Unknown,
 )
+from wps_hpc.clusters.schedulers.drmaa_session import DrmaaScheduler
 from wps_hpc.clusters.schedulers.gridengine import GridEngineScheduler
 from wps_hpc.clusters.schedulers.local import LocalScheduler
 from wps_hpc.clusters.schedulers.openpbs import OpenPbsScheduler
 from wps_hpc.clusters.schedulers.slurm import SlurmScheduler
 from wps_hpc.clusters.schedulers.torque import TorqueScheduler
 from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, Transport, TransportError
+from wps_hpc.clusters.transports.drmaa import DrmaaTransport
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
 from wps_hpc.clusters.transports.local import LocalTransport
 
@@ -260,11 +262,13 @@ def build_clusters(settings: config.Settings) -> Mapping[str, Cluster]:
 
 
 def _build(name: str, own: config.Cluster, storage: config.Storage) -> Cluster:
-    transport = TRANSPORTS[own.scheduler](storage)
+    transport, scheduler = TRANSPORTS[own.scheduler](storage), SCHEDULERS[own.scheduler](own)
+    if own.drmaa_library is not None and isinstance(scheduler, GridEngineScheduler):
+        transport, scheduler = DrmaaTransport(own.drmaa_library, own.command_environment), DrmaaScheduler(scheduler)
     return Cluster(
         name=name,
         settings=own,
-        scheduler=SCHEDULERS[own.scheduler](own),
+        scheduler=scheduler,
         transport=transport,
         template=scripts.load_template(TEMPLATES.get(own.scheduler, own.scheduler), own.template),
         _news=_News(transport, own.command_seconds),

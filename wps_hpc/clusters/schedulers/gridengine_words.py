@@ -113,15 +113,15 @@ class Refusal:
 
 
 NOT_TAKEN = "The scheduler did not take the job; the operator of this service can say why."
-_NOT_REACHED = "The scheduler cannot be reached at the moment; the job will be submitted again."
-_NOT_NOW = "The scheduler takes no jobs at the moment; the job will be submitted again."
+NOT_REACHED = "The scheduler cannot be reached at the moment; the job will be submitted again."
+NOT_NOW = "The scheduler takes no jobs at the moment; the job will be submitted again."
 _TOO_LARGE = "The scheduler has no nodes for a job that needs so much."
 #: Nobody was reached: certainly no job.
 UNREACHED = re.compile(r"Connection refused|can't resolve|No route to host")
 #: The first that fits counts.
 REFUSALS: tuple[Refusal, ...] = (
-    Refusal(UNREACHED, _NOT_REACHED, transient=True),
-    Refusal(re.compile(r"only \d+ jobs are allowed|job rejected: .*limit"), _NOT_NOW, transient=True),
+    Refusal(UNREACHED, NOT_REACHED, transient=True),
+    Refusal(re.compile(r"only \d+ jobs are allowed|job rejected: .*limit"), NOT_NOW, transient=True),
     Refusal(re.compile(r"no suitable queues|not allowed to run in any"), _TOO_LARGE),
     Refusal(re.compile(r"^Unable to run job: (?!warning)", re.MULTILINE), NOT_TAKEN),
     Refusal(re.compile(r"^qsub: |^denied: |minimum user id", re.MULTILINE), NOT_TAKEN),
