@@ -7,7 +7,6 @@ take far more of than they use. What Grid Engine is asked for is more, and a bac
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,19 +42,17 @@ from wps_hpc.clusters.schedulers.gridengine_words import (
     UNREACHED,
     NativeState,
 )
+from wps_hpc.clusters.schedulers.shared import LAST_SIGNAL, SHELL_SIGNAL, TOKEN, said, share, spare_walltime
 from wps_hpc.clusters.transports.base import Command, Completed
 from wps_hpc.config import Cluster, Queue
 from wps_hpc.processes.description import Resources
 
-_TOKEN = re.compile(r"[a-z][a-z0-9]{14}")
 _ID = re.compile(r"[0-9]+")
 #: All tokens, as qacct writes patterns.
 _ANY_TOKEN = "w??????????????"
-#: What the scheduler gives beyond what the launcher allows: for start, clean-up and the last files. Seconds, MiB.
-_SPARE_SECONDS = 300
+#: Memory that is asked for beyond what the process needs: the address space of launcher and container.
 _SPARE_MB = 2048
 _DAY = 86_400.0
-_SHELL_SIGNAL, _LAST_SIGNAL = 128, 64
 _UTC = (("TZ", "UTC"),)
 _FAILED = re.compile(r"(\d+)(?:\s*:.*)?")
 _EXIT_STATUS = re.compile(r"(\d+)(?:\s.*)?")
@@ -104,17 +101,17 @@ class GridEngineScheduler:
 
     def read_submit(self, completed: Completed) -> SubmitOutcome:
         """See ``Scheduler.read_submit``. Wrappers print what they like before the id, which stands on the last line."""
-        said = completed.stdout.strip().rpartition("\n")[2].strip()
-        if completed.exit_code == 0 and _ID.fullmatch(said):
-            return Submitted(said)
+        last = completed.stdout.strip().rpartition("\n")[2].strip()
+        if completed.exit_code == 0 and _ID.fullmatch(last):
+            return Submitted(last)
         text = f"{completed.stderr}\n{completed.stdout}"
         uncertain = UNCERTAIN.search(text) and not UNREACHED.search(text)
-        if completed.exit_code <= 0 or _ID.fullmatch(said) or uncertain:
-            return Unknown(_said(completed))
+        if completed.exit_code <= 0 or _ID.fullmatch(last) or uncertain:
+            return Unknown(said(completed))
         for refusal in REFUSALS:
             if refusal.words.search(text):
-                return Refused(_said(completed), refusal.client_text, refusal.transient)
-        return Unknown(_said(completed))
+                return Refused(said(completed), refusal.client_text, refusal.transient)
+        return Unknown(said(completed))
 
     def lookup_command(self, known: Known) -> Command:
         """See ``Scheduler.lookup_command``. What qstat has forgotten is looked for in accounting by the caller."""
@@ -134,7 +131,7 @@ class GridEngineScheduler:
     def read_query(self, completed: Completed) -> QueryAnswer:
         """See ``Scheduler.read_query``."""
         if completed.exit_code != 0:
-            return CouldNotAsk(_said(completed))
+            return CouldNotAsk(said(completed))
         try:
             return dict(_queried(completed.stdout))
         except ValueError as error:
@@ -164,7 +161,7 @@ class GridEngineScheduler:
     def read_accounting(self, completed: Completed, known: Sequence[Known]) -> QueryAnswer:
         """See ``Scheduler.read_accounting``. Records come seconds late; of a job deleted while it waited, never."""
         if completed.exit_code != 0:
-            return {} if _NO_RECORD.search(completed.stderr) else CouldNotAsk(_said(completed))
+            return {} if _NO_RECORD.search(completed.stderr) else CouldNotAsk(said(completed))
         ids = {each.token: each.scheduler_id for each in known}
         try:
             found = list(_accounted(completed.stdout))
@@ -185,7 +182,7 @@ class GridEngineScheduler:
         if completed.exit_code == 0:
             return ControlOutcome(done=True)
         gone = bool(_GONE.search(f"{completed.stdout}\n{completed.stderr}"))
-        return ControlOutcome(done=False, gone=gone, why=_said(completed))
+        return ControlOutcome(done=False, gone=gone, why=said(completed))
 
     def _parallel(self, needed: Resources) -> str:
         if (needed.nodes or 1) > 1:
@@ -200,11 +197,11 @@ class GridEngineScheduler:
         """Walltime, memory (which counts for each slot) and GPUs, as resources."""
         if needed.walltime_s is not None:
             most = queue.max_walltime_seconds if queue else None
-            yield f"h_rt={min(needed.walltime_s + _SPARE_SECONDS, most or math.inf)}"
+            yield f"h_rt={spare_walltime(needed.walltime_s, most)}"
         if needed.memory_mb is not None and self.settings.memory_resource != "-":
             own = self.settings.memory_spare_mb
             memory = needed.memory_mb + (_SPARE_MB if own is None else own)
-            yield f"{self.settings.memory_resource}={math.ceil(memory / (needed.cores or 1))}M"
+            yield f"{self.settings.memory_resource}={share(memory, needed.cores or 1)}M"
         if needed.gpus:
             yield f"{self.settings.gpu_resource}={needed.gpus}"
 
@@ -218,7 +215,7 @@ def _queried(text: str) -> Iterator[tuple[str, JobWord]]:
         number, token, state = (job.findtext(name) or "" for name in ("JB_job_number", "JB_name", "state"))
         if not _ID.fullmatch(number) or not state.isalpha():
             raise ValueError(f"no job: {number!r:.80} in state {state!r:.80}")
-        if _TOKEN.fullmatch(token):
+        if TOKEN.fullmatch(token):
             yield number, replace(_word(state), token=token)
 
 
@@ -235,11 +232,11 @@ def _error_reasons(text: str) -> Iterator[tuple[str, str]]:
         yield job.findtext("JB_job_name") or "", " ".join(" ".join(messages).split())
 
 
-def _explained(word: JobWord, said: str | None) -> JobWord:
-    if not said or word.phase is not Phase.ENDED:
+def _explained(word: JobWord, message: str | None) -> JobWord:
+    if not message or word.phase is not Phase.ENDED:
         return word
-    native = next((native for words, native in ERRORS.items() if words in said), LETTERS["E"])
-    return replace(word, word=f"{word.word} ({said:.300})", reason=native.reason, cause=native.cause)
+    native = next((native for words, native in ERRORS.items() if words in message), LETTERS["E"])
+    return replace(word, word=f"{word.word} ({message:.300})", reason=native.reason, cause=native.cause)
 
 
 def _parsed(text: str, root: str) -> etree._Element:
@@ -259,7 +256,7 @@ def _accounted(text: str) -> Iterator[tuple[str, JobWord]]:
         record = {name: value.strip() for name, _, value in (line.partition(" ") for line in block.splitlines())}
         if not _ID.fullmatch(record.get("jobnumber", "")):
             raise ValueError(f"not a record: {block!r:.80}")
-        if _TOKEN.fullmatch(record.get("jobname", "")):
+        if TOKEN.fullmatch(record.get("jobname", "")):
             yield record["jobnumber"], replace(_ended_word(record), token=record["jobname"])
 
 
@@ -269,7 +266,7 @@ def _ended_word(record: Mapping[str, str]) -> JobWord:
     if failed is None or status is None:
         raise ValueError(f"no end: {record.get('failed')!r:.80}, {record.get('exit_status')!r:.80}")
     native, code = _failure(int(failed[1]), record), int(status[1])
-    number = code - _SHELL_SIGNAL if _SHELL_SIGNAL < code <= _SHELL_SIGNAL + _LAST_SIGNAL else None
+    number = code - SHELL_SIGNAL if SHELL_SIGNAL < code <= SHELL_SIGNAL + LAST_SIGNAL else None
     word = f"failed {failed[0]}, exit_status {status[1]}"
     if native.cause in (None, "signal") and number is not None:
         return JobWord(Phase.ENDED, word, f"The job was killed by signal {number}.", "signal", signal=number)
@@ -285,7 +282,3 @@ def _failure(number: int, record: Mapping[str, str]) -> NativeState:
     limit = _HARD_LIMIT.search(record["category"])
     ran = re.match(r"[0-9]+", record.get("ru_wallclock", ""))
     return OVER_MEMORY if limit and ran and int(ran[0]) < int(limit[1]) else native
-
-
-def _said(completed: Completed) -> str:
-    return f"exit code {completed.exit_code}: {completed.stderr.strip() or completed.stdout.strip()}"[:500]

@@ -13,7 +13,8 @@ from wps_hpc.clusters.schedulers import pbs_words
 from wps_hpc.clusters.schedulers.base import Known
 from wps_hpc.clusters.schedulers.pbs_answers import is_id
 from wps_hpc.clusters.schedulers.pbs_words import Words
-from wps_hpc.clusters.schedulers.torque import TorqueScheduler, _share, _walltime
+from wps_hpc.clusters.schedulers.shared import share
+from wps_hpc.clusters.schedulers.torque import TorqueScheduler, walltime
 from wps_hpc.clusters.transports.base import Command
 from wps_hpc.config import Queue
 from wps_hpc.processes.description import Resources
@@ -42,10 +43,10 @@ class OpenPbsScheduler(TorqueScheduler):
 
     def _resources(self, needed: Resources, queue: Queue | None) -> Sequence[str]:
         nodes = needed.nodes or 1
-        chunk = [f"select={nodes}", f"ncpus={_share(needed.cores, nodes) or 1}"]
-        memory = _share(self._memory_mb(needed), nodes)
+        chunk = [f"select={nodes}", f"ncpus={share(needed.cores, nodes) or 1}"]
+        memory = share(self._memory_mb(needed), nodes)
         if memory:
             chunk.append(f"mem={memory}mb")
         if needed.gpus:
-            chunk.append(f"ngpus={_share(needed.gpus, nodes)}")
-        return (":".join(chunk), _walltime(needed, queue))
+            chunk.append(f"ngpus={share(needed.gpus, nodes)}")
+        return (":".join(chunk), walltime(needed, queue))

@@ -7,7 +7,6 @@ it, and an ended job is forgotten within seconds (``keep_completed``). What TORQ
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,19 +29,17 @@ from wps_hpc.clusters.schedulers.base import (
 )
 from wps_hpc.clusters.schedulers.pbs_answers import Row, is_id, read_rows
 from wps_hpc.clusters.schedulers.pbs_words import NativeState, Refusal, Words
+from wps_hpc.clusters.schedulers.shared import LAST_SIGNAL, SHELL_SIGNAL, TOKEN, said, share, spare_walltime
 from wps_hpc.clusters.transports.base import Command, Completed
 from wps_hpc.config import Cluster, Queue
 from wps_hpc.processes.description import Resources
 
-_TOKEN = re.compile(r"[a-z][a-z0-9]{14}")
-#: What the scheduler gives beyond what the launcher allows: for start, clean-up and the last files. Seconds, MiB.
-SPARE_SECONDS = 300
+#: Memory that is asked for beyond what the process needs, for the launcher.
 _SPARE_MB = 256
 #: qstat's exit code where an id that was asked for is unknown; what it knows is printed all the same.
 _UNKNOWN_JOB = 153
-#: Added by PBS to the number of a signal, and by the shell.
-_BY_PBS, _BY_SHELL = 256, 128
-_LAST_SIGNAL = 64
+#: Added by PBS to the number of a signal.
+_PBS_SIGNAL = 256
 _SIGTERM = 15
 _GONE = re.compile(r"nonexistent job id|Unknown Job Id|COMPLETE|Job has finished")
 _COMMANDS: Mapping[Control, tuple[str, ...]] = {
@@ -82,13 +79,13 @@ class TorqueScheduler:
 
     def read_submit(self, completed: Completed) -> SubmitOutcome:
         """See ``Scheduler.read_submit``. Wrappers print what they like before the id, which stands on the last line."""
-        said = completed.stdout.strip().rpartition("\n")[2].strip()
-        if completed.exit_code == 0 and is_id(said):
-            return Submitted(said)
+        last = completed.stdout.strip().rpartition("\n")[2].strip()
+        if completed.exit_code == 0 and is_id(last):
+            return Submitted(last)
         refusal = self._refusal(completed)
-        if refusal is None or is_id(said):
-            return Unknown(_said(completed))
-        return Refused(_said(completed), refusal.client_text, refusal.transient)
+        if refusal is None or is_id(last):
+            return Unknown(said(completed))
+        return Refused(said(completed), refusal.client_text, refusal.transient)
 
     def lookup_command(self, known: Known) -> Command:
         """See ``Scheduler.lookup_command``. Nothing is asked by name, so it is the query."""
@@ -109,7 +106,7 @@ class TorqueScheduler:
         """See ``Scheduler.read_query``. TORQUE's completed jobs are in it while they are kept."""
         silent = completed.exit_code == 0 and not completed.stdout.strip()
         if silent or completed.exit_code not in (0, _UNKNOWN_JOB):
-            return CouldNotAsk(_said(completed))
+            return CouldNotAsk(said(completed))
         try:
             return dict(self._ours(completed.stdout))
         except ValueError as error:
@@ -139,15 +136,15 @@ class TorqueScheduler:
         if completed.exit_code == 0:
             return ControlOutcome(done=True)
         gone = completed.exit_code == _UNKNOWN_JOB or bool(_GONE.search(completed.stderr))
-        return ControlOutcome(done=False, gone=gone, why=_said(completed))
+        return ControlOutcome(done=False, gone=gone, why=said(completed))
 
     def _resources(self, needed: Resources, queue: Queue | None) -> Sequence[str]:
         nodes = needed.nodes or 1
-        chunk = [f"nodes={nodes}", f"ppn={_share(needed.cores, nodes) or 1}"]
+        chunk = [f"nodes={nodes}", f"ppn={share(needed.cores, nodes) or 1}"]
         if needed.gpus:
-            chunk.append(f"gpus={_share(needed.gpus, nodes)}")
+            chunk.append(f"gpus={share(needed.gpus, nodes)}")
         memory = self._memory_mb(needed)
-        return (":".join(chunk), _walltime(needed, queue), f"mem={memory}mb" if memory else "")
+        return (":".join(chunk), walltime(needed, queue), f"mem={memory}mb" if memory else "")
 
     def _memory_mb(self, needed: Resources) -> int | None:
         """Memory for the whole job, with room for the launcher itself."""
@@ -166,7 +163,7 @@ class TorqueScheduler:
     def _ours(self, text: str) -> Iterator[tuple[str, JobWord]]:
         """This server's jobs in an answer, by id; raises ValueError."""
         for number, row in read_rows(text):
-            if _TOKEN.fullmatch(row.get("Job_Name", "")):
+            if TOKEN.fullmatch(row.get("Job_Name", "")):
                 yield number, self._word(row)
 
     def _word(self, row: Row) -> JobWord:
@@ -182,7 +179,7 @@ class TorqueScheduler:
     def _ended(self, letter: str, row: Row) -> JobWord:
         """A job that has ended. Without an exit status it is no success."""
         status, token = row.get("exit_status", row.get("Exit_status")), row["Job_Name"]
-        if status is None or int(status) == _BY_PBS + _SIGTERM:
+        if status is None or int(status) == _PBS_SIGNAL + _SIGTERM:
             native = pbs_words.DEPENDENCY if pbs_words.never_satisfied(row) else pbs_words.DELETED
             return _by(native, letter, token)
         code = int(status)
@@ -217,20 +214,12 @@ def _by(native: NativeState, word: str, token: str) -> JobWord:
 
 def _signal(code: int) -> int | None:
     """The signal that ended the job, as PBS or its shell saw it."""
-    number = code - (_BY_PBS if code > _BY_PBS else _BY_SHELL)
-    return number if 0 < number <= _LAST_SIGNAL else None
+    number = code - (_PBS_SIGNAL if code > _PBS_SIGNAL else SHELL_SIGNAL)
+    return number if 0 < number <= LAST_SIGNAL else None
 
 
-def _walltime(needed: Resources, queue: Queue | None) -> str:
+def walltime(needed: Resources, queue: Queue | None) -> str:
+    """The resource of that name; empty where the job needs none."""
     if needed.walltime_s is None:
         return ""
-    most = queue.max_walltime_seconds if queue else None
-    return f"walltime={min(needed.walltime_s + SPARE_SECONDS, most or math.inf)}"
-
-
-def _share(amount: int | None, among: int) -> int | None:
-    return None if amount is None else math.ceil(amount / among)
-
-
-def _said(completed: Completed) -> str:
-    return f"exit code {completed.exit_code}: {completed.stderr.strip() or completed.stdout.strip()}"[:500]
+    return f"walltime={spare_walltime(needed.walltime_s, queue.max_walltime_seconds if queue else None)}"
