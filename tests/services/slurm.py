@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +65,7 @@ KillWait=5
 MinJobAge={min_job_age}
 MessageTimeout=5
 DefMemPerCPU=200
+{extra}
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={dbd_port}
@@ -116,11 +118,17 @@ MARIADB_OPTIONS = (
 
 @dataclass
 class Slurm:
-    """A cluster beneath ``folder``. ``daemons`` are its processes by name; nodes are ``n1`` to ``n3``."""
+    """A cluster beneath ``folder``. ``daemons`` are its processes by name; nodes are ``n1`` to ``n3``.
+
+    ``entrance``: the words before a command that bring it to where the cluster's programs are, if that is not here.
+    ``extra``: more lines of slurm.conf.
+    """
 
     folder: Path
     ports: Mapping[str, int]
     min_job_age: int = 300
+    entrance: tuple[str, ...] = ()
+    extra: str = ""
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -131,7 +139,7 @@ class Slurm:
     @property
     def memory_is_enforced(self) -> bool:
         """Whether this machine lets Slurm enforce memory by control groups (version 1)."""
-        return os.access(MEMORY_CGROUP, os.W_OK)
+        return not self.entrance and os.access(MEMORY_CGROUP, os.W_OK)
 
     def start(self) -> None:
         """Bring all of it up; returns once every node is idle."""
@@ -183,7 +191,7 @@ class Slurm:
     ) -> subprocess.CompletedProcess[str]:
         """Run one of Slurm's commands, as root or as ``account``."""
         return subprocess.run(
-            command,
+            self._entered(command, account),
             input=stdin,
             env=self.environment(),
             capture_output=True,
@@ -191,7 +199,6 @@ class Slurm:
             timeout=60,
             check=check,
             cwd="/",
-            **_identity(account),  # type: ignore[call-overload]
         )
 
     def environment(self) -> dict[str, str]:
@@ -241,6 +248,7 @@ class Slurm:
             "folder": self.folder,
             "min_job_age": self.min_job_age,
             "proctrack": "proctrack/cgroup" if self.memory_is_enforced else "proctrack/linuxproc",
+            "extra": self.extra,
             "task": "task/cgroup" if self.memory_is_enforced else "task/none",
             "ctld_port": self.ports["ctld"],
             "dbd_port": self.ports["dbd"],
@@ -296,15 +304,18 @@ class Slurm:
     ) -> None:
         with (self.folder / "log" / f"{name}.said").open("ab") as said:
             self.daemons[name] = subprocess.Popen(
-                command,
+                self._entered(command, account),
                 env={**self.environment(), **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
                 cwd="/",
                 start_new_session=True,
-                **_identity(account),  # type: ignore[call-overload]
             )
+
+    def _entered(self, command: Sequence[str], account: str | None) -> list[str]:
+        """A command line as ``account`` (root for None), at the cluster; none of its words forks on the way."""
+        return [*self.entrance, *_as_account(account), *command]
 
     def _node_states(self) -> dict[str, str]:
         said = self.run("sinfo", "-h", "-N", "-p", "long", "-o", "%N %T", check=False).stdout
@@ -363,10 +374,11 @@ def _remove_folder(folder: Path) -> None:
         return  # something in it still ends
 
 
-def _identity(account: str | None) -> dict[str, object]:
+def _as_account(account: str | None) -> tuple[str, ...]:
     if account is None:
-        return {}
-    return {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []}
+        return ()
+    entry = pwd.getpwnam(account)
+    return ("setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", "--")
 
 
 def _listens(port: int) -> bool:
@@ -393,16 +405,24 @@ def _make_ordinary_account() -> None:
         subprocess.run(command, env={"PATH": SEARCHED}, check=True)
 
 
-@pytest.fixture(scope="session")
-def slurm_cluster() -> Iterator[Slurm]:
-    """A Slurm that answers and whose nodes are idle; a test that breaks something puts it right again."""
-    require("Slurm", _programs(), HOW)
+@contextmanager
+def running_slurm(entrance: tuple[str, ...] = (), extra: str = "") -> Iterator[Slurm]:
+    """A Slurm within the block, whose nodes are idle at its beginning."""
     _make_ordinary_account()
     # Not below pytest's own folder: that is closed to the accounts which the daemons run as.
     folder = Path(tempfile.mkdtemp(prefix="wps-hpc-slurm-"))
-    cluster = Slurm(folder, {name: free_port() for name in ("ctld", "dbd", *NODES)})
+    ports = {name: free_port() for name in ("ctld", "dbd", *NODES)}
+    cluster = Slurm(folder, ports, entrance=entrance, extra=extra)
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.close()
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[Slurm]:
+    """A Slurm that answers and whose nodes are idle; a test that breaks something puts it right again."""
+    require("Slurm", _programs(), HOW)
+    with running_slurm() as cluster:
+        yield cluster

@@ -54,6 +54,8 @@ DOCUMENTED_REASONS = (
     "PartitionInactive PartitionNodeLimit PartitionTimeLimit Priority Prolog QOSJobLimit QOSNotAllowed "
     "QOSResourceLimit QOSTimeLimit QOSUsageThreshold ReqNodeNotAvail Reservation ReservationDeleted Resources "
     "SchedDefer SystemFailure WaitingForScheduling "
+    # «sacct --helpreason» of 26.05 has these besides
+    "Constraints JobHoldMaxRequeue MaxPoweredUpNodes MpiPortsBusy NvidiaImexChannels ReservationInvalid "
 )
 
 
