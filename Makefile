@@ -8,7 +8,7 @@ ifeq ($(CI),true)
 export WPS_HPC_REQUIRE_CLUSTERS := 1
 endif
 
-.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas bench clean
+.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas bench bench-slurm clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 21
@@ -67,6 +67,9 @@ schemas: venv ## download the OGC schemas that the tests validate against
 
 bench: venv ## requests per second, beside PyWPS
 	$(PY) benchmarks/protocol.py
+
+bench-slurm: venv services ## the costs of the server beside Slurm alone, on a real Slurm (root)
+	PYTHONPATH=. $(PY) benchmarks/slurm.py
 
 clean: ## remove what was built or cached (not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.clusters import test_slurm
-from tests.clusters.hpc import make_site
+from tests.clusters.hpc import leave, make_site
 from tests.clusters.site import Site, until
 from tests.clusters.test_slurm import (
     check_row,
@@ -30,10 +30,8 @@ from tests.clusters.test_slurm import (
     test_a_node_that_dies,
     test_a_worker_that_dies_around_a_submission_neither_loses_nor_doubles_the_job,
     test_accounting_that_is_down,
-    test_an_ordinary_account_may_do_all_that_the_server_asks_for,
     test_an_sbatch_that_submits_and_then_fails,
     test_cancelled_by_root,
-    test_check_sends_its_probe_through_slurm,
     test_dismissed,
     test_held_and_released_at_the_scheduler,
     test_jobs_that_slurm_forgets_at_once,
@@ -41,12 +39,14 @@ from tests.clusters.test_slurm import (
     test_suspended_and_resumed,
     test_what_slurm_refuses_for_good,
 )
-from tests.services.slurm import Slurm
+from tests.services.slurm import ORDINARY, Slurm
 from tests.services.slurm_releases import RELEASES, Release, running_release
-from wps_hpc.clusters.schedulers.base import CouldNotAsk, JobWord, Known, Phase
+from wps_hpc.cli.check import NOTE, OK, check_cluster
+from wps_hpc.clusters.cluster import build_clusters
+from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobWord, Known, Phase
 from wps_hpc.clusters.schedulers.slurm import SlurmScheduler
 from wps_hpc.clusters.schedulers.slurm_words import STATES, waiting
-from wps_hpc.clusters.transports.base import Completed
+from wps_hpc.clusters.transports.base import Command, Completed
 from wps_hpc.config import Cluster
 from wps_hpc.jobs.job import Job
 
@@ -63,10 +63,8 @@ __all__ = [
     "test_a_node_that_dies",
     "test_a_worker_that_dies_around_a_submission_neither_loses_nor_doubles_the_job",
     "test_accounting_that_is_down",
-    "test_an_ordinary_account_may_do_all_that_the_server_asks_for",
     "test_an_sbatch_that_submits_and_then_fails",
     "test_cancelled_by_root",
-    "test_check_sends_its_probe_through_slurm",
     "test_dismissed",
     "test_held_and_released_at_the_scheduler",
     "test_jobs_that_slurm_forgets_at_once",
@@ -115,6 +113,17 @@ def test_however_a_job_ends(ends: tuple[Site, dict[str, Job]], slurm_cluster: Sl
     check_row(ends, slurm_cluster, name)
 
 
+def test_check_sends_its_probe(slurm_cluster: Slurm) -> None:
+    """It may note that this is another Python."""
+    probing = make_release_site(slurm_cluster)
+    try:
+        findings = list(check_cluster(probing.settings, build_clusters(probing.settings)["hpc"], 60))
+        assert [finding.level for finding in findings] in ([OK], [OK, NOTE]), findings
+    finally:
+        leave(probing, slurm_cluster)
+
+
+DIALECT = SlurmScheduler(Cluster(scheduler="slurm"))
 LISTING = ("squeue", "sacct")
 #: Reasons that no job that waits has: they say how one ended, or (the last two, of which one is of 24.11) nothing.
 OF_AN_END = {"DeadLine", "JobLaunchFailure", "NonZeroExitCode", "OutOfMemory", "TimeLimit"}
@@ -172,14 +181,20 @@ def cases(slurm_cluster: Slurm) -> Iterator[None]:
         slurm_cluster.run("scancel", f"--name={token}")
 
 
+def run(slurm: Slurm, command: Command | None, account: str | None = None) -> Completed:
+    """Run a command of the dialect's."""
+    assert command is not None
+    done = slurm.run("env", *(f"{name}={value}" for name, value in command.env), *command.argv, account=account)
+    return Completed(done.returncode, done.stdout, done.stderr)
+
+
 def ask(slurm: Slurm, command: str) -> dict[str, JobWord]:
     """What the dialect reads of squeue's or sacct's answer about the cases, by token, without sentences."""
-    scheduler, known = SlurmScheduler(Cluster(scheduler="slurm")), [Known(token, None, time.time()) for token in CASES]
-    asked = scheduler.query_command() if command == "squeue" else scheduler.accounting_command(known)
-    assert asked is not None
-    done = slurm.run("env", *(f"{name}={value}" for name, value in asked.env), *asked.argv)
-    said = Completed(done.returncode, done.stdout, done.stderr)
-    answer = scheduler.read_query(said) if command == "squeue" else scheduler.read_accounting(said, known)
+    known = [Known(token, None, time.time()) for token in CASES]
+    if command == "squeue":
+        answer = DIALECT.read_query(run(slurm, DIALECT.query_command()))
+    else:
+        answer = DIALECT.read_accounting(run(slurm, DIALECT.accounting_command(known)), known)
     assert not isinstance(answer, CouldNotAsk), answer
     words = {word.token or "": replace(word, reason=None, token=None, estimated_start=None) for word in answer.values()}
     return {token: words[token] for token in CASES if token in words}
@@ -196,3 +211,26 @@ def test_what_the_release_prints_is_read(slurm_cluster: Slurm, command: str) -> 
 
     until(settled, f"{command} says how they end")
     assert ask(slurm_cluster, command) == expected
+
+
+def test_an_ordinary_account_may_do_all_that_the_server_asks_for(slurm_cluster: Slurm) -> None:
+    """Whether it may «scontrol suspend» differs: 26.05 lets it, the others do not."""
+    name, script = "wordinary000000", "#!/bin/sh\nsleep 100\n"
+    options = ("--parsable", "--hold", f"--job-name={name}", "--output=/dev/null", "--chdir=/")
+    submitted = slurm_cluster.run("sbatch", *options, stdin=script, account=ORDINARY)
+    known = Known(name, submitted.stdout.strip(), time.time())
+
+    def phase() -> Phase | None:
+        answer = DIALECT.read_query(run(slurm_cluster, DIALECT.query_command(), ORDINARY))
+        assert not isinstance(answer, CouldNotAsk), answer
+        return next((word.phase for word in answer.values() if word.token == name), None)
+
+    assert phase() is Phase.HELD
+    for action, wanted in (
+        (Control.RELEASE, Phase.RUNNING),
+        (Control.SUSPEND, Phase.SUSPENDED),
+        (Control.RESUME, Phase.RUNNING),
+        (Control.CANCEL, Phase.ENDED),
+    ):
+        run(slurm_cluster, DIALECT.control_command(action, known), ORDINARY)
+        until(lambda wanted=wanted: phase() is wanted, f"it is {wanted}")  # type: ignore[misc]
