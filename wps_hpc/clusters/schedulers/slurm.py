@@ -52,7 +52,7 @@ _HEADING = re.compile(r"CLUSTER: ([\w.-]+)")
 _EXIT = re.compile(r"(\d+):(\d+)")
 #: With widths that cut off nothing which is read, and separated by a character that no token and no state has; the
 #: reason, which may have anything, comes last. Only the long form of a format knows how often a job was started again.
-_QUERIED = "JobID:12|,Name:16|,State:20|,StartTime:20|,RestartCnt:6|,Reason:120"
+_QUERIED = "JobID:12|,Name:16|,State:20|,StartTime:20|,RestartCnt:6|,Reason:.120"
 _ACCOUNTED = "JobIDRaw,JobName,State,ExitCode"
 #: Times come and go in UTC, in the one form that all versions print.
 _UTC = (("TZ", "UTC"), ("SLURM_TIME_FORMAT", "standard"))
