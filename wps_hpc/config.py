@@ -249,6 +249,7 @@ OPTIONS_OF: Mapping[str, tuple[str, ...]] = {
     "licences": ("slurm",),
     "gres": ("slurm",),
     "slurm_cluster": ("slurm",),
+    "max_restarts": ("slurm",),
     "account": ("slurm", "gridengine", "torque", "openpbs"),
     "queues": ("slurm", "gridengine", "torque", "openpbs"),
     "options": ("slurm", "gridengine", "torque", "openpbs"),
@@ -272,6 +273,9 @@ class Queue(Section):
     max_cores: int | None = Field(None, gt=0, description="The most cores that it gives one job.")
     max_nodes: int | None = Field(None, gt=0, description="The most nodes that it gives one job.")
     max_gpus: int | None = Field(None, ge=0, description="The most GPUs that it gives one job.")
+    max_input_mb: int | None = Field(
+        None, ge=0, description="The most input files, together, of a job that it takes, in MiB."
+    )
 
 
 class Cluster(Section):
@@ -354,6 +358,11 @@ class Cluster(Section):
     lost_seconds: float = Field(
         30.0, gt=0, description="How long a vanished job may be silent before it counts as lost."
     )
+    max_restarts: int = Field(
+        2,
+        ge=0,
+        description="How often a run that the cluster interrupted is started again, if its process allows that.",
+    )
 
     def paths(self) -> dict[str, Path | None]:
         """The options that name files, which may be relative."""
@@ -392,6 +401,12 @@ class Logging(Section):
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
     file: Path | None = Field(None, description="Log file; default: standard error.", examples=["/var/log/wps-hpc.log"])
+    stderr_lines: int = Field(
+        10, ge=0, description="So many lines of the standard error of a job that has failed are logged."
+    )
+    stderr_to_clients: bool = Field(
+        False, description="Clients are told these lines, too. They may show paths and names of the site."
+    )
 
 
 class Settings(Section):

@@ -11,6 +11,7 @@ unpacked=/usr/local/lib/wps-hpc-tests
 declare -A proof=(
   [postgresql]='ls /usr/lib/postgresql/*/bin/initdb || command -v initdb'
   [gdal-bin]='command -v gdal_contour'
+  [debootstrap]='ls /usr/sbin/debootstrap'
   [munge]='ls /usr/sbin/munged'
   [slurm-client]='command -v sbatch'
   [slurmctld]='ls /usr/sbin/slurmctld'

@@ -76,6 +76,7 @@ class DrmaaScheduler:
     name: str = "gridengine"
     enforces_limits: bool = False
     idempotent_submit: bool = False
+    public_ids: bool = True
     settle_seconds: float = 5.0
 
     def directives(self, order: JobOrder) -> Mapping[str, str]:

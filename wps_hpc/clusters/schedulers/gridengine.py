@@ -77,12 +77,13 @@ class GridEngineScheduler:
     name: str = "gridengine"
     enforces_limits: bool = False
     idempotent_submit: bool = False
+    public_ids: bool = True
     settle_seconds: float = 5.0
 
     def directives(self, order: JobOrder) -> Mapping[str, str]:
         """See ``Scheduler.directives``. No path is among them: Grid Engine does not take quotes off in a script."""
         own = self.settings
-        queue = choose_queue(own.queues, order.resources)
+        queue = choose_queue(own.queues, order.resources, order.input_mb)
         limits = (*self._resources(order.resources, queue), own.options.get("l", ""))
         placed = {
             "q": queue.name if queue else own.queue,
@@ -186,11 +187,11 @@ class GridEngineScheduler:
 
     def _parallel(self, needed: Resources) -> str:
         if (needed.nodes or 1) > 1:
-            raise NoQueueFits(f"No queue of this service gives a job {needed.nodes} nodes.")
+            raise NoQueueFits(f"No queue of this service gives a job {needed.nodes} nodes.", "nodes")
         if (needed.cores or 1) == 1:
             return ""
         if self.settings.parallel_environment is None:
-            raise NoQueueFits(f"No queue of this service gives a job {needed.cores} cores.")
+            raise NoQueueFits(f"No queue of this service gives a job {needed.cores} cores.", "cores")
         return f"{self.settings.parallel_environment} {needed.cores}"
 
     def _resources(self, needed: Resources, queue: Queue | None) -> Iterator[str]:

@@ -59,13 +59,14 @@ class TorqueScheduler:
     name: str = "torque"
     enforces_limits: bool = False
     idempotent_submit: bool = False
+    public_ids: bool = True
     settle_seconds: float = 5.0
     words: Words = pbs_words.TORQUE
 
     def directives(self, order: JobOrder) -> Mapping[str, str]:
         """See ``Scheduler.directives``. No path is among them: a directive cannot say every path."""
         own = self.settings
-        queue = choose_queue(own.queues, order.resources)
+        queue = choose_queue(own.queues, order.resources, order.input_mb)
         parts = (*self._resources(order.resources, queue), own.options.get("l", ""))
         placed = {"q": queue.name if queue else own.queue, "A": own.account, "P": own.project}
         chosen = {name: value for name, value in placed.items() if value}
