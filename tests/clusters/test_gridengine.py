@@ -346,6 +346,18 @@ def test_a_job_over_its_time_limit(ends: tuple[Site, dict[str, Job]], grid_engin
     check_row(site, jobs[name], name, grid_engine.accounted)
 
 
+def test_a_time_limit_of_the_queues_own(grid_engine: GridEngine) -> None:
+    """It comes together with the launcher's, as an order to end: what that was, Grid Engine's accounting knows."""
+    queue = '[[clusters.hpc.queues]]\nname = "long.q"\nmax_walltime_seconds = 60'
+    site = make_site(grid_engine, more=queue)
+    try:
+        site.start_worker()
+        job = site.execute("end", how="sleep", minutes=1)
+        assert told(site, job, job.created, 150) == ("failed", "time limit")
+    finally:
+        leave(site, grid_engine)
+
+
 def test_a_master_that_is_down_at_submission_and_while_a_job_runs(site: Site, grid_engine: GridEngine) -> None:
     """Nothing is concluded from the outage but that it is one, and nothing is lost."""
     go = site.folder / "go"

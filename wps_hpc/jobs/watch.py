@@ -83,7 +83,7 @@ def decide(job: Job, left: Left, answer: Answer, now: float, since: float | None
     1. The launcher wrote *succeeded*: succeeded, whatever the scheduler says.
     2. The launcher wrote *failed*: failed. When by a signal, or cancelled by nobody whom this server knows, the
        scheduler's cause is better (time limit, out of memory, node failure, preempted, cancelled), so it is awaited
-       while the job is active or cannot be asked for, up to the grace.
+       while the job is active or cannot be asked for, up to the grace; accounting is asked of one that is not found.
     3. The scheduler *could not be asked*: keep the state, marked stale. «Gone» is never concluded from an outage.
     4. The job is *active*: its phase is the state; a running one takes percent and message from the launcher.
     5. The job is *ended*, with a word: failed with the word's cause once the shared filesystem has settled. If the
@@ -176,7 +176,9 @@ def _launcher_failed(
     ended = answer if isinstance(answer, JobWord) and answer.phase is Phase.ENDED else None
     # At a time limit and at a preemption, all that the launcher sees is an order to end.
     explicable = failure.signal is not None or (failure.cause == "cancelled" and job.cancel_requested is None)
-    if explicable and ended is None and not isinstance(answer, NotFound):
+    if explicable and isinstance(answer, NotFound) and not answer.accounting_asked:
+        return replace(_keep(job, Left()), ask_accounting=True, wait_since=since)
+    if explicable and ended is None:
         began = now if since is None else since
         if now - began < graces.signal:
             return replace(_keep(job, Left()), wait_since=began, stale=isinstance(answer, CouldNotAsk))
