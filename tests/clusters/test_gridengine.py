@@ -19,7 +19,7 @@ from joblauncher.failpoints import Failpoint
 from tests.clusters.hpc import scheduler_id, token, told
 from tests.clusters.matrix import ROWS, check_row, close_site, open_site, submit_rows
 from tests.clusters.site import Site, until
-from tests.services.gridengine import NOTICE, ORDINARY, PE, GridEngine
+from tests.services.gridengine import ORDINARY, PE, GridEngine
 from wps_hpc.cli.check import OK, check_cluster
 from wps_hpc.clusters.cluster import build_clusters
 from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, Known, Phase
@@ -78,7 +78,6 @@ def test_deleted_at_the_scheduler_while_it_runs(site: Site, grid_engine: GridEng
     since = time.time()
     grid_engine.run("qdel", scheduler_id(site, job))
     assert told(site, job, since) == ("failed", "cancelled")
-    assert time.time() - since < NOTICE
 
 
 def test_deleted_at_the_scheduler_while_it_waits(site: Site, grid_engine: GridEngine) -> None:

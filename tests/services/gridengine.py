@@ -34,7 +34,7 @@ CELL = "default"
 #: The name of a parallel environment that keeps a job on one host.
 PE = "smp"
 #: Seconds between the announcement of an end and the end.
-NOTICE = 20
+NOTICE = 12
 PATIENCE = 90.0
 
 #: Daemons bind to every address, and there is no option for that.
