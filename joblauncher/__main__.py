@@ -1,4 +1,4 @@
-"""``joblauncher --digest SHA256 --folder PATH [--restarts N]``: run one attempt of one job, once.
+"""``joblauncher --digest SHA256 --folder PATH [--restarts N] [--notified]``: run one attempt of one job, once.
 
 Exit codes are those of ``joblauncher.formats.records``; whatever can be told stands in the attempt's ``status.xml``.
 """
@@ -50,7 +50,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         options = _PARSER.parse_args(argv)
     except SystemExit as asked:
         return asked.code if isinstance(asked.code, int) else 0
-    signals = Signals()
+    signals = Signals(options.notified)
     try:
         job = open_job(options.folder, options.digest)
         reach(Failpoint.LAUNCH_BEFORE_CLAIM)
@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--digest", required=True, type=_digest, help="SHA-256 of the folder's manifest.json")
     parser.add_argument("--folder", required=True, help="the job folder")
     parser.add_argument("--restarts", default=0, type=_count, help="how often the scheduler has restarted the job")
+    notified = "the scheduler announces an end by USR2, a stop by USR1 (Grid Engine's -notify)"
+    parser.add_argument("--notified", action="store_true", help=notified)
     parser.add_argument("--version", action="version", version=VERSION)
     return parser
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from wps_hpc.clusters.transports.base import Command, Completed
 from wps_hpc.processes.description import Resources
@@ -208,3 +208,14 @@ class Scheduler(Protocol):
 
     def read_control(self, action: Control, completed: Completed) -> ControlOutcome:
         """Whether it was taken."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """What a scheduler has besides whose query says that something is wrong with a job, but not what."""
+
+    def explain_command(self, answer: Mapping[str, JobWord]) -> Command | None:
+        """The command that asks for the missing reasons in an answer of the query; None where none is missing."""
+
+    def read_explained(self, completed: Completed, answer: Mapping[str, JobWord]) -> Mapping[str, JobWord]:
+        """The answer with these reasons; the answer itself when they cannot be read."""
