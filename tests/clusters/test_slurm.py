@@ -7,6 +7,7 @@ How long it took to know is printed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -148,7 +149,7 @@ def test_held_and_released_at_the_scheduler(site: Site, slurm_cluster: Slurm) ->
         site.in_state(job.id, JobState.QUEUED)
         until(lambda: "the queue is closed" in site.job(job.id).message, "the reason is told")
         site.store.request_hold(job.id)
-        assert site.in_state(job.id, JobState.HELD).message.startswith("held: by ")
+        assert re.match(r"held \(job \d+\): by ", site.in_state(job.id, JobState.HELD).message)
         site.store.request_release(job.id)
         site.in_state(job.id, JobState.QUEUED)
         slurm_cluster.run("scontrol", "hold", scheduler_id(site, job))
