@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Optional
 
 from joblauncher import verdict
-from joblauncher.attempt import AlreadyClaimed, Attempt, Progress, claim, finish, prepare
+from joblauncher.attempt import AlreadyClaimed, Attempt, Progress, claim, finish, former_runs, prepare
 from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.records import (
     EXIT_CLAIMED,
@@ -95,6 +95,11 @@ def _say(code: int, text: str) -> int:
     return code
 
 
+#: What a client is told of a run that the cluster interrupted and that is not started again.
+_NEVER_AGAIN = "The cluster interrupted the job, and its process does not allow a run to be started again."
+_NOT_AGAIN = "The cluster interrupted the job {} times; it is not started once more."
+
+
 class _Run:
     """A claimed attempt, until its final status."""
 
@@ -114,7 +119,9 @@ class _Run:
         try:
             prepare(self._attempt)
             self._progress.write()
-            failure, outputs = self._run(self._checked())
+            failure = self._interrupted_too_often()
+            if failure is None:
+                failure, outputs = self._run(self._checked())
         except Refused as refusal:
             refused = True
             failure = Failure(refusal.cause, refusal.text, detail=refusal.detail)
@@ -129,6 +136,12 @@ class _Run:
         if failure is not None:
             tell(f"{failure.cause}: {failure.detail or failure.text}")
         return self._record(failure, outputs, refused)
+
+    def _interrupted_too_often(self) -> Optional[Failure]:
+        runs, most = former_runs(self._job, self._attempt.number), self._limits.max_restarts
+        if runs <= most:
+            return None
+        return Failure("interrupted", _NEVER_AGAIN if most == 0 else _NOT_AGAIN.format(runs))
 
     def _checked(self) -> Checked:
         with self._signals.interrupting():

@@ -196,6 +196,9 @@ class Queue(Section):
     max_cores: int | None = Field(None, gt=0, description="The most cores that it gives one job.")
     max_nodes: int | None = Field(None, gt=0, description="The most nodes that it gives one job.")
     max_gpus: int | None = Field(None, ge=0, description="The most GPUs that it gives one job.")
+    max_input_mb: int | None = Field(
+        None, ge=0, description="The most input files, together, of a job that it takes, in MiB."
+    )
 
 
 class Cluster(Section):
@@ -242,6 +245,11 @@ class Cluster(Section):
     lost_seconds: float = Field(
         30.0, gt=0, description="How long a vanished job may be silent before it counts as lost."
     )
+    max_restarts: int = Field(
+        2,
+        ge=0,
+        description="How often a run that the cluster interrupted is started again, if its process allows that.",
+    )
 
     @field_validator("options")
     @classmethod
@@ -259,6 +267,12 @@ class Logging(Section):
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
     file: Path | None = Field(None, description="Log file; default: standard error.", examples=["/var/log/wps-hpc.log"])
+    stderr_lines: int = Field(
+        10, ge=0, description="So many lines of the standard error of a job that has failed are logged."
+    )
+    stderr_to_clients: bool = Field(
+        False, description="Clients are told these lines, too. They may show paths and names of the site."
+    )
 
 
 class Settings(Section):

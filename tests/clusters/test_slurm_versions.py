@@ -20,15 +20,18 @@ from tests.clusters import test_slurm
 from tests.clusters.hpc import leave, make_site
 from tests.clusters.site import Site, until
 from tests.clusters.test_slurm import (
+    TestRestarting,
     check_row,
     ends,
     site,
     test_a_controller_that_hangs_at_submission_has_created_the_job_all_the_same,
     test_a_controller_that_is_down_at_submission_and_while_a_job_runs,
+    test_a_controller_that_was_killed_before_it_had_saved_its_jobs,
+    test_a_job_dismissed_while_its_submission_hangs,
     test_a_job_over_its_time_limit,
     test_a_job_that_ran_and_was_forgotten_while_nobody_looked_is_not_run_again,
     test_a_node_that_dies,
-    test_a_worker_that_dies_around_a_submission_neither_loses_nor_doubles_the_job,
+    test_a_worker_that_dies_neither_loses_nor_doubles_the_job,
     test_accounting_that_is_down,
     test_an_sbatch_that_submits_and_then_fails,
     test_cancelled_by_root,
@@ -54,14 +57,17 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slurm_versions]
 
 #: What pytest collects here beside this module's own tests, and the fixtures of those.
 __all__ = [
+    "TestRestarting",
     "ends",
     "site",
     "test_a_controller_that_hangs_at_submission_has_created_the_job_all_the_same",
     "test_a_controller_that_is_down_at_submission_and_while_a_job_runs",
+    "test_a_controller_that_was_killed_before_it_had_saved_its_jobs",
+    "test_a_job_dismissed_while_its_submission_hangs",
     "test_a_job_over_its_time_limit",
     "test_a_job_that_ran_and_was_forgotten_while_nobody_looked_is_not_run_again",
     "test_a_node_that_dies",
-    "test_a_worker_that_dies_around_a_submission_neither_loses_nor_doubles_the_job",
+    "test_a_worker_that_dies_neither_loses_nor_doubles_the_job",
     "test_accounting_that_is_down",
     "test_an_sbatch_that_submits_and_then_fails",
     "test_cancelled_by_root",

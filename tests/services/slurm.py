@@ -71,8 +71,11 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={dbd_port}
 AccountingStoragePass={folder}/munge/socket
 AccountingStorageEnforce=associations,limits,qos
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 PartitionName=short Nodes=ALL Default=YES MaxTime=5 DefaultTime=1 State=UP
 PartitionName=long Nodes=ALL MaxTime=UNLIMITED DefaultTime=1 State=UP
+PartitionName=urgent Nodes=ALL MaxTime=5 DefaultTime=1 State=UP PriorityTier=10 PreemptMode=OFF
 """
 NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 Boards=1 SocketsPerBoard=1 "
@@ -181,6 +184,32 @@ class Slurm:
         self.stop(node, signal.SIGKILL)
         for pid in self._step_daemons(node):
             _kill_tree(pid)
+
+    def cut_off_node(self, node: str) -> None:
+        """Let the controller lose a node on which all jobs run on."""
+        self.stop(node, signal.SIGKILL)
+        for pid in self._step_daemons(node):
+            os.kill(pid, signal.SIGKILL)
+
+    def save_state(self) -> Path:
+        """A copy of what the controller has saved of its jobs."""
+        copy = Path(tempfile.mkdtemp(dir=self.folder)) / "state"
+        shutil.copytree(self.folder / "state", copy)
+        return copy
+
+    def crash_back_to(self, state: Path) -> None:
+        """Kill the controller, and start it with what it had saved then, as if it had not saved anything since."""
+        self.stop("slurmctld", signal.SIGKILL)
+        shutil.rmtree(self.folder / "state")
+        shutil.copytree(state, self.folder / "state")
+        for path in [self.folder / "state", *(self.folder / "state").rglob("*")]:
+            shutil.chown(path, "slurm", "slurm")
+        self.start_slurmctld()
+
+    def resume_nodes(self) -> None:
+        """Let nodes that the controller has taken out of service take jobs again."""
+        self.run("scontrol", "update", f"NodeName={','.join(NODES)}", "State=RESUME", check=False)
+        self.wait_idle()
 
     def wait_idle(self) -> None:
         """Wait until every node can take jobs."""
