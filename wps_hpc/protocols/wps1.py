@@ -27,6 +27,8 @@ from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Mode
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.protocols.answer import XML_TYPE, Answer, FileAnswer, RecentDocuments, RevisionCache
+from wps_hpc.protocols.embedding import is_base64
+from wps_hpc.protocols.links import Addresses, output_name
 from wps_hpc.protocols.ows import negotiate_version, parse_query, preferred_language, required_language
 from wps_hpc.protocols.ports import Backend
 from wps_hpc.protocols.wps1_capabilities import (
@@ -48,7 +50,7 @@ from wps_hpc.protocols.wps1_request import (
     Operation,
     to_execute_request,
 )
-from wps_hpc.protocols.wps1_response import Addresses, Execution, execute_response, is_base64, output_name
+from wps_hpc.protocols.wps1_response import Execution, execute_response
 from wps_hpc.protocols.xml import WPS, root, to_bytes
 
 Reply: TypeAlias = Answer | FileAnswer

@@ -23,7 +23,7 @@ from wps_hpc.protocols.wps1_request import (
     Operation,
     ResponseForm,
 )
-from wps_hpc.protocols.wps1_values import (
+from wps_hpc.protocols.wps_values import (
     Encoding,
     bounding_box,
     inline_document,
