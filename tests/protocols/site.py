@@ -223,13 +223,27 @@ class Site:
         deadline = time.monotonic() + min(seconds, 10)
         while self.background and not self.jobs[job_id].final and time.monotonic() < deadline:
             threading.Event().wait(0.005)
-        if not self.background and self.jobs[job_id].process != "slow":
+        if not self.background and not self.jobs[job_id].final and self.jobs[job_id].process != "slow":
             self.run(job_id)
         return self.jobs[job_id]
 
     def dismiss(self, job_id: str, by: str) -> Job:
         """End the job."""
         return self.change(job_id, state=JobState.DISMISSED, cancelled_by=by, finished=time.time())
+
+    def pause(self, job_id: str) -> Job:
+        """Suspend the job if it runs, else hold it."""
+        running = self.jobs[job_id].state is JobState.RUNNING
+        return self.change(job_id, state=JobState.SUSPENDED if running else JobState.HELD)
+
+    def resume(self, job_id: str) -> Job:
+        """Let the job go on."""
+        suspended = self.jobs[job_id].state is JobState.SUSPENDED
+        return self.change(job_id, state=JobState.RUNNING if suspended else JobState.ACCEPTED)
+
+    def forget(self, job_id: str) -> None:
+        """The job's time is over."""
+        self.change(job_id, expires=time.time())
 
     # Store.
 

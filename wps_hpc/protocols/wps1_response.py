@@ -14,7 +14,7 @@ from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.protocols.embedding import OpenFile, embed, embeddable, is_base64
 from wps_hpc.protocols.links import Addresses
-from wps_hpc.protocols.ows import report
+from wps_hpc.protocols.ows import OWS_1_1
 from wps_hpc.protocols.wps1_describe import add_brief, add_words, data_type_reference
 from wps_hpc.protocols.wps1_lineage import add_bounding_box, add_lineage
 from wps_hpc.protocols.wps1_request import VERSION
@@ -129,9 +129,11 @@ def _add_failure(element: etree._Element, job: Job, language: str) -> None:
     failure = job.failure
     if job.state is JobState.DISMISSED or failure is None:
         by = f"The job was dismissed by {job.cancelled_by}." if job.cancelled_by else message(job)
-        report(element, "NoApplicableCode", by, None, language)
+        OWS_1_1.add_report(element, "NoApplicableCode", by, None, language)
     else:
-        report(element, failure.code, failure.text or _SENTENCES[JobState.FAILED], failure.locator, language)
+        OWS_1_1.add_report(
+            element, failure.code, failure.text or _SENTENCES[JobState.FAILED], failure.locator, language
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------- outputs
