@@ -12,16 +12,15 @@ from joblauncher.formats.records import WantedOutput
 from wps_hpc.errors import InvalidParameterValue, MissingParameterValue, OperationNotSupported
 from wps_hpc.jobs.request import Given, OutputWish
 from wps_hpc.processes.description import ProcessDescription
-from wps_hpc.protocols.ows import boolean, check_service, check_version, split_list
+from wps_hpc.protocols.ows import boolean, check_service, check_version
 from wps_hpc.protocols.wps1_lineage import lineage_as_received
-from wps_hpc.protocols.wps1_request import (
-    SERVED,
+from wps_hpc.protocols.wps1_request import VERSION, Execute, Operation, ResponseForm
+from wps_hpc.protocols.wps_request import (
     Describe,
     DescribeProcess,
-    Execute,
     GetCapabilities,
-    Operation,
-    ResponseForm,
+    capabilities_of_node,
+    identifiers_of_node,
 )
 from wps_hpc.protocols.wps_values import (
     Encoding,
@@ -32,16 +31,15 @@ from wps_hpc.protocols.wps_values import (
     reference,
     transmission,
 )
-from wps_hpc.protocols.xml import OWS, WPS, XLINK
-from wps_hpc.protocols.xml_request import Content, Document, Node, read_document
+from wps_hpc.protocols.xml import OWS, WPS, WPS2, XLINK
+from wps_hpc.protocols.xml_request import Content, Document, Node
 
 #: Elements whose content belongs to the process, not to the protocol.
 OPAQUE = frozenset({(WPS, "ComplexData"), (WPS, "Body")})
 
 
-def read_post(body: bytes, describe: Describe, charset: str | None = None) -> Operation:
-    """The operation that an XML body asks for; raises BadRequest or the ServiceErrors of OWS Common."""
-    document = read_document(body, OPAQUE, charset)
+def read_post(document: Document, describe: Describe) -> Operation:
+    """The operation that an XML request asks for; raises the ServiceErrors of OWS Common."""
     root = document.root
     reader = _READERS.get(root.name)
     if reader is None:
@@ -49,42 +47,26 @@ def read_post(body: bytes, describe: Describe, charset: str | None = None) -> Op
             f"The operation {root.name[:80]!r} is unknown; send GetCapabilities, DescribeProcess or Execute.",
             root.name[:80],
         )
-    if root.namespace != WPS:
+    # A client of 2.0 may accept capabilities of 1.0.0.
+    if root.namespace not in (WPS, WPS2):
         raise InvalidParameterValue(f"The request must be in the namespace {WPS}.", "version")
     check_service(root.attributes.get("service"))
     return reader(document, describe)
 
 
 def _get_capabilities(document: Document, _: Describe) -> GetCapabilities:
-    root = document.root
-    if "version" in root.attributes:
-        check_version(root.attributes["version"], SERVED)
-    return GetCapabilities(
-        _texts(root, "AcceptVersions", "Version"),
-        _texts(root, "Sections", "Section"),
-        root.attributes.get("updateSequence"),
-        (*split_list(root.attributes.get("language")), *_texts(root, "AcceptLanguages", "Language")),
-    )
-
-
-def _texts(root: Node, outer: str, inner: str) -> tuple[str, ...]:
-    """The texts of ``<outer><inner>…</inner></outer>``. The schemas put the outer one now in wps, now in ows."""
-    found = root.first(outer) or root.first(outer, OWS)
-    return tuple(node.text for node in found.all(inner, OWS) if node.text) if found else ()
+    return capabilities_of_node(document.root)
 
 
 def _describe_process(document: Document, _: Describe) -> DescribeProcess:
     root = document.root
-    check_version(root.attributes.get("version"), SERVED)
-    identifiers = tuple(node.text for node in root.all("Identifier", OWS) if node.text)
-    if not identifiers:
-        raise MissingParameterValue("The request has no ows:Identifier; name a process, or all.", "Identifier")
-    return DescribeProcess(identifiers, root.attributes.get("language"))
+    check_version(root.attributes.get("version"), VERSION)
+    return DescribeProcess(identifiers_of_node(root, OWS), root.attributes.get("language"))
 
 
 def _execute(document: Document, describe: Describe) -> Execute:
     root = document.root
-    check_version(root.attributes.get("version"), SERVED)
+    check_version(root.attributes.get("version"), VERSION)
     process = describe(_identifier(root, "the request"))
     inputs = root.first("DataInputs")
     given = tuple(_input(node, process) for node in inputs.all("Input")) if inputs else ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from lxml import etree
 
@@ -12,8 +11,8 @@ from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue
 from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
 from wps_hpc.processes.description import ProcessDescription
-from wps_hpc.protocols.embedding import OpenFile, embed, embeddable, is_base64
-from wps_hpc.protocols.links import Addresses
+from wps_hpc.protocols.embedding import embed, embeddable, is_base64
+from wps_hpc.protocols.execution import Execution
 from wps_hpc.protocols.ows import OWS_1_1
 from wps_hpc.protocols.wps1_describe import add_brief, add_words, data_type_reference
 from wps_hpc.protocols.wps1_lineage import add_bounding_box, add_lineage
@@ -36,24 +35,6 @@ _SENTENCES: Mapping[JobState, str] = {
 
 #: What a stored response says until its job has ended when the client did not ask for status.
 _SILENT = "The job is accepted. Its result will be here; how far it is shows only with status=true."
-
-
-@dataclass(frozen=True)
-class Execution:
-    """A job with all that its document needs. ``outputs`` is None until the job has succeeded.
-
-    ``process`` is None when the process is no longer on offer. Complex outputs larger than ``embed_bytes`` come as
-    references even where the client wants them within the document: a document of gigabytes helps nobody.
-    """
-
-    job: Job
-    request: ExecuteRequest
-    process: ProcessDescription | None
-    outputs: Mapping[str, tuple[Value, ...]] | None
-    lineage: bytes | None
-    addresses: Addresses
-    open: OpenFile
-    embed_bytes: int
 
 
 def execute_response(execution: Execution) -> bytes:
