@@ -33,7 +33,7 @@ _OPAQUE = wps1_post.OPAQUE | wps2_post.OPAQUE
 #: A query that is in version 2.0, or accepts it, whatever else is wrong with it.
 _MENTIONED = re.compile(r"(?i)(?:^|&)(?:version|AcceptVersions)=[^&]*\b2\.")
 #: A request in XML names its namespace near its beginning.
-_BEGINNING = 4000
+_BEGINNING = 16_000
 #: Operations that 1.0.0 does not have: without a version, they are asked of 2.0.
 _ONLY_SECOND = frozenset({"getstatus", "getresult"})
 

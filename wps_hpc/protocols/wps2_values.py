@@ -81,7 +81,7 @@ def _literal_of_text(text: str, data: LiteralData) -> LiteralValue:
 
 def _type_of(uri: str | None) -> str | None:
     """The literal type that a client names, or None for one that is not known here: the description decides then."""
-    return None if uri is None else _TYPES.get(re.split("[#:]", uri.strip())[-1])
+    return None if uri is None or ":" not in uri else _TYPES.get(re.split("[#:]", uri.strip())[-1])
 
 
 def literal_element(value: LiteralValue) -> etree._Element:
