@@ -8,16 +8,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 from lxml import etree
 from owslib.wps import WebProcessingService
 
-from tests.clusters.site import Site, until
-from tests.protocols.conftest import NS2, SCHEMAS, document_xml
+from tests.clusters.site import until
+from tests.clusters.wps2_wire import ECHO, ENDED, Wire, begun, impatient, running
+from tests.protocols.conftest import NS2, document_xml
 from tests.protocols.conftest import execute_xml as execute1_xml
 from tests.protocols.conftest import literal_xml as literal1_xml
 from tests.protocols.wps2 import (
@@ -30,111 +29,19 @@ from tests.protocols.wps2 import (
     reference_xml,
     request_xml,
 )
-from tests.schemas import validate
 from tests.services.website import Website, page, website
 from wps_hpc.jobs.job import STATE_WORDS, JobState
 
-EXAMPLES = [f"wps_hpc.examples.{name}" for name in ("echo", "sleep", "buffer", "misbehave")]
 CITIES = Path(__file__).parents[2] / "examples" / "data" / "cities.geojson"
-ECHO = "org.n52.javaps.test.EchoProcess"
 PNG = b"\x89PNG\r\n\x1a\n\x00\xff"
 CRS = "urn:ogc:def:crs:EPSG::4326"
-ENDED = ("Succeeded", "Failed", "Dismissed")
-
-
-@dataclass(frozen=True)
-class Document:
-    """A valid document of the standard."""
-
-    root: etree._Element
-
-    @property
-    def kind(self) -> str:
-        """The local name of the root."""
-        return str(etree.QName(self.root).localname)
-
-    def text(self, path: str) -> str:
-        """The text of the one element at a path."""
-        (found,) = self.root.iterfind(path, NS2)
-        return found.text or ""
-
-    @property
-    def job(self) -> str:
-        """The job's id."""
-        return self.text("wps:JobID")
-
-    @property
-    def status(self) -> str:
-        """The word of a StatusInfo."""
-        return self.text("wps:Status")
-
-    @property
-    def exception(self) -> tuple[str | None, str | None]:
-        """exceptionCode and locator of a report."""
-        (found,) = self.root.iterfind("ows:Exception", NS2)
-        return found.get("exceptionCode"), found.get("locator")
-
-    def output(self, identifier: str) -> etree._Element:
-        """The Data or Reference of an output."""
-        (found,) = [node for node in self.root.iterfind("wps:Output", NS2) if node.get("id") == identifier]
-        return found[0]
-
-
-@dataclass(frozen=True)
-class Wire:
-    """A running server, and a client of it that validates what it gets."""
-
-    site: Site
-    http: httpx.Client
-
-    def post(self, document: str, status: int = 200) -> Document:
-        """A document by POST."""
-        return _checked(self.http.post("/wps", content=document.encode()), status)
-
-    def ask(self, operation: str, job: str, status: int = 200) -> Document:
-        """A document about a job by GET."""
-        query = {"service": "WPS", "version": "2.0.0", "request": operation, "jobid": job}
-        return _checked(self.http.get("/wps", params=query), status)
-
-    def word(self, job: str) -> str:
-        """What GetStatus says of a job."""
-        return self.ask("GetStatus", job).status
-
-    def ended(self, job: str) -> Document:
-        """GetStatus once the job has ended."""
-        until(lambda: self.word(job) in ENDED, "the job ends")
-        return self.ask("GetStatus", job)
-
-    def outcome1(self, job: str) -> str:
-        """What the status document of WPS 1.0.0 says of a job."""
-        answer = self.http.get(f"/wps/status/{job}.xml")
-        root = validate(answer.content, "wps/1.0.0/wpsExecute_response.xsd")
-        (found,) = root.iterfind("{*}Status/*")
-        return str(etree.QName(found).localname)
-
-
-def _checked(answer: httpx.Response, status: int) -> Document:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "text/xml; charset=utf-8"
-    root = etree.fromstring(answer.content)
-    return Document(validate(root, SCHEMAS[str(root.tag)]))
 
 
 @pytest.fixture(scope="module")
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
-    """One server for the whole module, with the examples, leave to fetch from loopback, and a grace for quick jobs."""
-    folder = tmp_path_factory.mktemp("site")
-    site = Site(folder, f"sqlite:///{folder / 'jobs.sqlite'}")
-    text = site.config.read_text()
-    text = text.replace("[processes]\n", f"[processes]\nmodules = {json.dumps(EXAMPLES)}\n")
-    text = text.replace('schemes = ["file"]\n', 'schemes = ["file", "http"]\nprivate_networks = ["127.0.0.0/8"]\n')
-    # Long, for a busy machine; what is quick is answered as soon as it has ended.
-    text = text.replace("grace_seconds = 0\n", "grace_seconds = 10\n")
-    site.config.write_text(text)
-    site.start_worker()
-    with httpx.Client(base_url=site.start_web(), timeout=60) as client:
-        yield Wire(site, client)
-    site.close()
+    """One server for the whole module."""
+    with running(tmp_path_factory.mktemp("site")) as started:
+        yield started
 
 
 @pytest.fixture
@@ -142,29 +49,6 @@ def remote() -> Iterator[Website]:
     """Where inputs by reference come from."""
     with website() as running:
         yield running
-
-
-def mark(folder: Path) -> list[str]:
-    """Inputs of a process that runs until it may go, and leaves a mark when it has begun."""
-    values = {"folder": str(folder), "name": "m", "until": str(folder / "go")}
-    return [literal_xml(name, value) for name, value in values.items()]
-
-
-def begun(wire: Wire, folder: Path) -> str:
-    """A job that runs until the folder has a file «go»."""
-    job = impatient(wire, execute_xml("mark", *mark(folder), mode="async"))
-    until((folder / "m").exists, "the job runs")
-    until(lambda: wire.word(job) == "Running", "and is known to")
-    return job
-
-
-def impatient(wire: Wire, document: str) -> str:
-    """Send an Execute whose answer waits for a grace that is in vain, and take the job from the database."""
-    known = {job.id for job in wire.site.store.list_jobs()}
-    with httpx.Client(base_url=str(wire.http.base_url), timeout=0.5) as client, pytest.raises(httpx.ReadTimeout):
-        client.post("/wps", content=document.encode())
-    (new,) = [job.id for job in wire.site.store.list_jobs() if job.id not in known]
-    return new
 
 
 # What there is to run
