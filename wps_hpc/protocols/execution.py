@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from joblauncher.formats.values import FileValue, Value
 from wps_hpc.jobs.job import Job
-from wps_hpc.jobs.request import ExecuteRequest
+from wps_hpc.jobs.request import ExecuteRequest, OutputWish
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.protocols.answer import NO_STORE, FileAnswer
 from wps_hpc.protocols.embedding import OpenFile
@@ -30,6 +30,17 @@ class Execution:
     addresses: Addresses
     open: OpenFile
     embed_bytes: int
+
+    def wanted(self) -> Iterator[tuple[OutputWish | None, str, Value]]:
+        """The outputs to write, in the order in which they were asked for; all, as described, when none was named."""
+        outputs = self.outputs or {}
+        described = [output.identifier for output in self.process.outputs] if self.process else []
+        wishes: Mapping[str, OutputWish | None] = {
+            wish.wanted.identifier: wish for wish in self.request.outputs
+        } or dict.fromkeys([*described, *outputs])
+        for identifier, wish in wishes.items():
+            for value in outputs.get(identifier, ()):
+                yield wish, identifier, value
 
     def raw_file(self, value: FileValue, *, as_base64: bool) -> FileAnswer:
         """The bare file of an output, in Base64 only if the client asked for that."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from lxml import etree
 
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue
 from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
 from wps_hpc.processes.description import ProcessDescription
@@ -122,25 +122,14 @@ def _add_failure(element: etree._Element, job: Job, language: str) -> None:
 
 def _add_outputs(document: etree._Element, execution: Execution) -> None:
     parent = add(document, f"{{{WPS}}}ProcessOutputs")
-    for wish, identifier, value in _wanted(execution):
+    for wish, identifier, value in execution.wanted():
+        if type(value) not in _WRITERS:
+            continue  # 1.0.0 has no nested outputs
         element = add(parent, f"{{{WPS}}}Output")
         _add_output_words(element, wish, identifier, execution)
         _WRITERS[type(value)](element, value, wish, execution)
     if not len(parent):
         document.remove(parent)
-
-
-def _wanted(execution: Execution) -> Iterator[tuple[OutputWish | None, str, Value]]:
-    """The outputs to write, in the order in which they were asked for; all, as described, when none was named."""
-    outputs = execution.outputs or {}
-    described = [output.identifier for output in execution.process.outputs] if execution.process else []
-    wishes: Mapping[str, OutputWish | None] = {
-        wish.wanted.identifier: wish for wish in execution.request.outputs
-    } or dict.fromkeys([*described, *outputs])
-    for identifier, wish in wishes.items():
-        for value in outputs.get(identifier, ()):
-            if type(value) in _WRITERS:
-                yield wish, identifier, value
 
 
 def _add_output_words(element: etree._Element, wish: OutputWish | None, identifier: str, execution: Execution) -> None:

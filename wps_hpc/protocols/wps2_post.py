@@ -7,6 +7,7 @@ known, and the ``Header`` of 1.0.0 within a ``Reference``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from joblauncher.formats.records import WantedOutput
 from wps_hpc.errors import MissingParameterValue, NoSuchInput, OperationNotSupported, WrongInputData
@@ -33,6 +34,7 @@ from wps_hpc.protocols.wps2_request import (
     transmission_of,
 )
 from wps_hpc.protocols.wps2_values import box_value, literal_value
+from wps_hpc.protocols.wps_nodes import content_of, encoding_of, has_body, reference_of
 from wps_hpc.protocols.wps_request import (
     Describe,
     DescribeProcess,
@@ -42,9 +44,9 @@ from wps_hpc.protocols.wps_request import (
     gather,
     identifiers_of_node,
 )
-from wps_hpc.protocols.wps_values import Encoding, inline_document, inline_text, reference
-from wps_hpc.protocols.xml import LANG, OWS2, WPS2, XLINK
-from wps_hpc.protocols.xml_request import Content, Document, Node
+from wps_hpc.protocols.wps_values import Encoding, inline_document, inline_text
+from wps_hpc.protocols.xml import LANG, OWS2, WPS2
+from wps_hpc.protocols.xml_request import Document, Node
 
 #: Elements whose content belongs to the process, not to the protocol.
 OPAQUE = frozenset({(WPS2, "Data"), (WPS2, "Body")})
@@ -141,35 +143,22 @@ def _nested(node: Node, described: Input) -> Given:
 
 def _encoding(node: Node) -> Encoding:
     """The attributes of 14-065r2 table 20; ``raw`` is what WPS 1.0.0 says by leaving the encoding out."""
-    encoding = node.attributes.get("encoding") or None
-    plain = None if encoding is not None and encoding.lower() == "raw" else encoding
-    return Encoding(node.attributes.get("mimeType") or None, plain, node.attributes.get("schema") or None)
-
-
-def _content(node: Node, identifier: str) -> Content:
-    content = node.content
-    assert content is not None, "the reader fills every opaque element"
-    if content.problem:
-        raise WrongInputData(
-            f"The {node.name} of {identifier} {content.problem}; "
-            "send one XML element, or text (in CDATA if it has markup).",
-            identifier,
-        )
-    return content
+    form = encoding_of(node)
+    return replace(form, encoding=None) if (form.encoding or "").lower() == "raw" else form
 
 
 def _literal(node: Node, described: Input) -> Given:
     assert isinstance(described.data, LiteralData)
-    content = _content(node, described.identifier)
+    content = content_of(node, described.identifier)
     return literal_value(content, _encoding(node), described.identifier, described.data)
 
 
 def _box(node: Node, described: Input) -> Given:
-    return box_value(_content(node, described.identifier), _encoding(node), described.identifier)
+    return box_value(content_of(node, described.identifier), _encoding(node), described.identifier)
 
 
 def _complex(node: Node, described: Input) -> Given:
-    content, form = _content(node, described.identifier), _encoding(node)
+    content, form = content_of(node, described.identifier), _encoding(node)
     if content.document is not None:
         return inline_document(content.document, form, described.identifier)
     return inline_text(content.text, form, described.identifier)
@@ -188,28 +177,7 @@ _DATA: Mapping[type, Callable[[Node, Input], Given]] = {
 
 
 def _reference(node: Node, identifier: str) -> Given:
-    body, body_reference = node.first("Body", WPS2), node.first("BodyReference", WPS2)
-    return reference(
-        _href(node),
-        _encoding(node),
-        identifier,
-        method="GET" if body is None and body_reference is None else "POST",
-        headers=tuple(
-            (header.attributes.get("key", ""), header.attributes.get("value", ""))
-            for header in node.all("Header", WPS2)
-        ),
-        body=None if body is None else _body(body, identifier),
-        body_href=None if body_reference is None else _href(body_reference),
-    )
-
-
-def _href(node: Node) -> str | None:
-    return node.attributes.get(f"{{{XLINK}}}href") or node.attributes.get("href")
-
-
-def _body(node: Node, identifier: str) -> bytes:
-    content = _content(node, identifier)
-    return content.text.encode() if content.document is None else content.document
+    return reference_of(node, identifier, _encoding(node), "POST" if has_body(node) else "GET")
 
 
 # ---------------------------------------------------------------------------------------------------------- outputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -82,23 +82,11 @@ def result(execution: Execution) -> bytes:
     if expires := _utc(execution.job.expires):
         add(document, f"{{{WPS2}}}ExpirationDate", expires)
     empty = len(document)
-    for wish, identifier, value in _wanted(execution):
+    for wish, identifier, value in execution.wanted():
         _add_output(document, identifier, value, wish, execution)
     if len(document) == empty:
         raise ExecutionFailed(f"{execution.job.process} finished without any of the outputs that were asked for.")
     return to_bytes(document)
-
-
-def _wanted(execution: Execution) -> Iterator[tuple[OutputWish | None, str, Value]]:
-    """The outputs to write, in the order in which they were asked for; all, as described, when none was named."""
-    outputs = execution.outputs or {}
-    described = [output.identifier for output in execution.process.outputs] if execution.process else []
-    wishes: Mapping[str, OutputWish | None] = {
-        wish.wanted.identifier: wish for wish in execution.request.outputs
-    } or dict.fromkeys([*described, *outputs])
-    for identifier, wish in wishes.items():
-        for value in outputs.get(identifier, ()):
-            yield wish, identifier, value
 
 
 def _add_output(
@@ -157,7 +145,7 @@ _WRITERS: Mapping[type, Callable[..., None]] = {
 
 def raw(execution: Execution) -> Reply:
     """The bare value of the one output; raises TooManyOutputs for several values, ExecutionFailed for none."""
-    values = list(_wanted(execution))
+    values = list(execution.wanted())
     if not values:
         raise ExecutionFailed(f"{execution.job.process} finished without the output that was asked for.")
     if len(values) > 1 or isinstance(values[0][2], NestedValue):
