@@ -4,6 +4,7 @@
 ``/``                                 the addresses, in plain text
 ``/wps``                              WPS 1.0.0 and 2.0: GET with key-value pairs, POST with XML
 ``/wps/status/<job id>.xml``          the status document of WPS 1.0.0 of a stored job
+``/wps/outputs/<job id>/<name>``      a literal or bounding box by reference (WPS 2.0)
 ``/outputs/<job id>/<name>``          an output file
 mounted paths                         other WSGI applications, such as ``/health`` and ``/metrics``
 ====================================  =================================================================
@@ -86,6 +87,7 @@ class WebSide:
         #: By the path's first parts; the view gets the rest.
         self._below: Mapping[str, Resource] = {
             "/wps/status/": {"GET": self._status},
+            "/wps/outputs/": {"GET": self._plain_output},
             "/outputs/": {"GET": self._output},
         }
         self._cors = _cors_headers(settings.server.allow_origin)
@@ -184,18 +186,25 @@ class WebSide:
         return self._wps.status(named[1].lower())
 
     def _output(self, environ: WSGIEnvironment, rest: str) -> FileAnswer:
-        named = _OUTPUT_NAME.fullmatch(rest)
-        if named is None:
-            raise NotFound("An output is at /outputs/<job id>/<file name>.")
-        # WSGI hands the path over as Latin-1 whatever it is.
-        name = named[2].encode("latin-1", "replace").decode("utf-8", "replace")
-        return open_output(self._backend, named[1].lower(), name)
+        return open_output(self._backend, *_named_output(rest))
+
+    def _plain_output(self, environ: WSGIEnvironment, rest: str) -> Answer:
+        return self._wps.output(*_named_output(rest))
 
     def _owner(self, environ: WSGIEnvironment) -> str | None:
         """Who the proxy says is asking; believed of listed proxies alone."""
         name: str | None = environ.get("HTTP_X_REMOTE_USER")
         trusted = self._settings.server.trusted_proxies
         return name if name and trusted and _is_within(environ.get("REMOTE_ADDR", ""), trusted) else None
+
+
+def _named_output(rest: str) -> tuple[str, str]:
+    """Job and name of an output; raises NotFound."""
+    named = _OUTPUT_NAME.fullmatch(rest)
+    if named is None:
+        raise NotFound("An output is at /outputs/<job id>/<file name>.")
+    # WSGI hands the path over as Latin-1 whatever it is.
+    return named[1].lower(), named[2].encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _cors_headers(origin: str | None) -> tuple[tuple[str, str], ...]:

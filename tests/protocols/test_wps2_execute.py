@@ -252,9 +252,42 @@ def test_a_large_output_comes_by_reference_unasked(site: Site) -> None:
     assert output(answer, "complex").tag == f"{WPS2}Reference"
 
 
-def test_a_literal_by_reference_comes_by_value(client: CheckedClient) -> None:
-    answer = client.post(execute_xml("echo", TEXT, output_xml("text", 'transmission="reference"')))
-    assert value(answer, "text") == "hello"
+def fetched(client: CheckedClient, answer: Received, identifier: str) -> Received:
+    """What a reference refers to."""
+    found = output(answer, identifier)
+    assert found.tag == f"{WPS2}Reference"
+    received = client.open((found.get(HREF) or "").removeprefix("https://wps.example.org/site"))
+    assert received.response.mimetype == found.get("mimeType")
+    assert "sandbox" in received.response.headers["Content-Security-Policy"]
+    return received
+
+
+def test_literals_and_boxes_by_reference(client: CheckedClient) -> None:
+    inputs = (literal_xml("text", "a &lt; ü"), box_xml("box", "1 2", "3 4", f'crs="{EPSG4326}"'))
+    reference = 'transmission="reference"'
+    answer = client.post(execute_xml("echo", *inputs, output_xml("text", reference), output_xml("box", reference)))
+    assert fetched(client, answer, "text").root.text == "a < ü"
+    assert fetched(client, answer, "box").root.get("crs") == EPSG4326
+    plain = f'{reference} mimeType="text/plain"'
+    answer = client.post(execute_xml("echo", *inputs, output_xml("text", plain), output_xml("box", plain)))
+    assert fetched(client, answer, "text").body == "a < ü".encode()
+    assert fetched(client, answer, "box").body == f"1,2,3,4,{EPSG4326}".encode()
+
+
+def test_several_values_of_a_literal_come_by_value(client: CheckedClient) -> None:
+    answer = client.post(execute_xml("echo", TEXT, TEXT, output_xml("text", 'transmission="reference"')))
+    assert [node.text for node in answer.all("wps:Output/wps:Data/wps:LiteralValue")] == ["hello", "hello"]
+
+
+@pytest.mark.parametrize("name", ["text", "text.pdf", "none.txt", "complex.txt", ".txt", "x", "text.txt/"])
+def test_only_literals_and_boxes_are_there(client: CheckedClient, site: Site, name: str) -> None:
+    client.post(execute_xml("echo", TEXT, data_xml("complex", "a,b", 'mimeType="text/csv"')))
+    address = f"/wps/outputs/{site.latest.id}"
+    assert client.open(f"{address}/{name}").exception[:2] == (404, "NoApplicableCode")
+    assert client.open(f"{address}/text.txt").body == b"hello"
+    site.change(site.latest.id, state=JobState.RUNNING)
+    assert client.open(f"{address}/text.txt").status == 404
+    assert client.open("/wps/outputs/none/text.txt").status == 404
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,10 @@ class Wps:
                 raise
             return self._second.report(told(error))
 
+    def output(self, job_id: str, name: str) -> Answer:
+        """A literal or bounding box that WPS 2.0 gave by reference; raises NotFound."""
+        return self._second.output(job_id, name)
+
     def status(self, job_id: str) -> Answer:
         """The status document of WPS 1.0.0 at a job's statusLocation; raises NotFound."""
         return self._first.status(job_id)

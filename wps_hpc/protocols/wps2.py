@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeAlias
 
 from wps_hpc.config import Settings
-from wps_hpc.errors import NoSuchJob, NoSuchProcess, ResultNotReady, ServiceError
+from wps_hpc.errors import NoSuchJob, NoSuchProcess, NotFound, ResultNotReady, ServiceError
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import Mode
 from wps_hpc.processes.description import ProcessDescription
@@ -29,7 +29,7 @@ from wps_hpc.protocols.wps2_errors import OWS_2_0, failure_of
 from wps_hpc.protocols.wps2_kvp import read_kvp
 from wps_hpc.protocols.wps2_post import read_post
 from wps_hpc.protocols.wps2_request import PROTOCOL, Execute, Operation, to_execute_request
-from wps_hpc.protocols.wps2_response import raw, result, status_info
+from wps_hpc.protocols.wps2_response import plain_output, raw, result, status_info
 from wps_hpc.protocols.wps_request import DescribeProcess, GetCapabilities, JobRequest
 from wps_hpc.protocols.xml_request import Document
 
@@ -70,6 +70,15 @@ class Wps2:
     def post(self, document: Document, owner: str | None = None) -> Reply:
         """Answer an XML request."""
         return self._run(read_post(document, self._describe), owner)
+
+    def output(self, job_id: str, name: str) -> Answer:
+        """A literal or bounding box by reference; raises NotFound."""
+        job = self._backend.store.get(job_id)
+        succeeded = job is not None and job.state is JobState.SUCCEEDED
+        found = plain_output(self._backend.results.outputs(job), name) if job is not None and succeeded else None
+        if found is None:
+            raise NotFound("There is no such output: the job or the output is unknown, or has expired.")
+        return found
 
     def report(self, error: ServiceError) -> Answer:
         """The exception report for an error, in the words of this version."""

@@ -14,13 +14,16 @@ from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
 from wps_hpc.jobs.request import OutputWish, Transmission
 from wps_hpc.processes.formats import same_mime
 from wps_hpc.protocols.answer import NO_STORE, XML_TYPE, Answer, FileAnswer
+from wps_hpc.protocols.downloads import SAFETY
 from wps_hpc.protocols.embedding import embed, embeddable, is_base64
 from wps_hpc.protocols.execution import Execution
+from wps_hpc.protocols.links import PLAIN_SUFFIXES
 from wps_hpc.protocols.wps2_values import TEXT_FORM, XML_FORM, box_element, box_text, literal_element
 from wps_hpc.protocols.xml import PREFIXES2, WPS2, XLINK, add, clean, root, set_all, to_bytes
 
 Reply: TypeAlias = Answer | FileAnswer
 
+XML_SUFFIX, TEXT_SUFFIX = PLAIN_SUFFIXES
 #: A client is asked to poll at intervals that grow with the age of the job, between these bounds in seconds.
 _SOONEST, _LATEST, _SHARE = 1.0, 60.0, 0.1
 
@@ -105,7 +108,22 @@ def _as_text(wish: OutputWish | None) -> bool:
     return wish is not None and wish.wanted.mime_type is not None and same_mime(wish.wanted.mime_type, TEXT_FORM)
 
 
-def _add_plain(element: etree._Element, text: str, xml: etree._Element, wish: OutputWish | None) -> None:
+def _add_plain(
+    element: etree._Element, value: LiteralValue | BoundingBoxValue, wish: OutputWish | None, execution: Execution
+) -> None:
+    """A literal or bounding box: XML or text within the document, or a reference to that."""
+    identifier = element.get("id", "")
+    if (
+        wish is not None
+        and wish.transmission is Transmission.REFERENCE
+        and _is_single(execution.outputs, value, identifier)
+    ):
+        suffix = TEXT_SUFFIX if _as_text(wish) else XML_SUFFIX
+        href = execution.addresses.plain(execution.job, identifier, suffix)
+        form = TEXT_FORM if _as_text(wish) else XML_FORM
+        add(element, f"{{{WPS2}}}Reference", None, **{"mimeType": form, f"{{{XLINK}}}href": href})
+        return
+    text, xml = _PLAIN[type(value)](value)
     data = add(element, f"{{{WPS2}}}Data", None, mimeType=TEXT_FORM if _as_text(wish) else XML_FORM)
     if _as_text(wish):
         data.text = clean(text)
@@ -113,12 +131,16 @@ def _add_plain(element: etree._Element, text: str, xml: etree._Element, wish: Ou
         data.append(xml)
 
 
-def _add_literal(element: etree._Element, value: LiteralValue, wish: OutputWish | None, _: Execution) -> None:
-    _add_plain(element, value.text, literal_element(value), wish)
+def _is_single(outputs: Mapping[str, tuple[Value, ...]] | None, value: Value, identifier: str) -> bool:
+    """Whether a value is the only one of an output of that name, so that it has an address of its own."""
+    return (outputs or {}).get(identifier) == (value,)
 
 
-def _add_box(element: etree._Element, value: BoundingBoxValue, wish: OutputWish | None, _: Execution) -> None:
-    _add_plain(element, box_text(value), box_element(value), wish)
+#: Text and XML of values that are no files.
+_PLAIN: Mapping[type, Callable[..., tuple[str, etree._Element]]] = {
+    LiteralValue: lambda value: (value.text, literal_element(value)),
+    BoundingBoxValue: lambda value: (box_text(value), box_element(value)),
+}
 
 
 def _add_file(element: etree._Element, value: FileValue, wish: OutputWish | None, execution: Execution) -> None:
@@ -134,8 +156,8 @@ def _add_file(element: etree._Element, value: FileValue, wish: OutputWish | None
 
 
 _WRITERS: Mapping[type, Callable[..., None]] = {
-    LiteralValue: _add_literal,
-    BoundingBoxValue: _add_box,
+    LiteralValue: _add_plain,
+    BoundingBoxValue: _add_plain,
     FileValue: _add_file,
 }
 
@@ -151,17 +173,24 @@ def raw(execution: Execution) -> Reply:
     if len(values) > 1 or isinstance(values[0][2], NestedValue):
         raise TooManyOutputs("There are several values; ask for a response document.", values[0][1])
     (wish, _, value) = values[0]
-    match value:
-        case LiteralValue():
-            return _raw_plain(value.text, literal_element(value), wish)
-        case BoundingBoxValue():
-            return _raw_plain(box_text(value), box_element(value), wish)
-        case FileValue():
-            return execution.raw_file(value, as_base64=wish is not None and is_base64(wish.wanted.encoding))
-    raise AssertionError("nested values were refused")
+    if isinstance(value, FileValue):
+        return execution.raw_file(value, as_base64=wish is not None and is_base64(wish.wanted.encoding))
+    return plain_answer(value, as_text=_as_text(wish))
 
 
-def _raw_plain(text: str, xml: etree._Element, wish: OutputWish | None) -> Answer:
-    if _as_text(wish):
-        return Answer(text.encode(), f"{TEXT_FORM}; charset=utf-8", headers=NO_STORE)
-    return Answer(to_bytes(xml), XML_TYPE, headers=NO_STORE)
+def plain_answer(value: Value, *, as_text: bool) -> Answer:
+    """A literal or bounding box alone, as XML or as text."""
+    text, xml = _PLAIN[type(value)](value)
+    headers = (*NO_STORE, *SAFETY)
+    if as_text:
+        return Answer(text.encode(), f"{TEXT_FORM}; charset=utf-8", headers=headers)
+    return Answer(to_bytes(xml), XML_TYPE, headers=headers)
+
+
+def plain_output(outputs: Mapping[str, tuple[Value, ...]], name: str) -> Answer | None:
+    """The literal or bounding box behind the last part of an address (``Addresses.plain``), or None."""
+    identifier, suffix = name[:-4], name[-4:]
+    values = outputs.get(identifier, ())
+    if suffix not in PLAIN_SUFFIXES or len(values) != 1 or type(values[0]) not in _PLAIN:
+        return None
+    return plain_answer(values[0], as_text=suffix == TEXT_SUFFIX)
