@@ -21,6 +21,7 @@ from wps_hpc.clusters.transports.base import Command, Completed
 from wps_hpc.clusters.transports.local import LocalTransport
 from wps_hpc.config import Limits
 from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.lease import Lease
 from wps_hpc.jobs.pack import new_token
 from wps_hpc.jobs.watch import Watcher
@@ -100,7 +101,9 @@ class Crowd:
     def cost(self, rounds: int) -> RoundCost:
         """What a round costs now. Raises RuntimeError when the watcher does not see all of them held."""
         load = os.getloadavg()[0]
-        watcher = Watcher(self.cluster, self.site.settings.storage.root, self.site.store, self.epoch, lambda _: None)
+        root = self.site.settings.storage.root
+        last_words = LastWords(root, self.site.settings.logging)
+        watcher = Watcher(self.cluster, root, self.site.store, self.epoch, lambda _: None, last_words)
         first = measured(watcher.round)
         counted = self.site.store.count_by_state()
         if counted.get(JobState.HELD) != self.size:

@@ -2,8 +2,9 @@
 
 ====================================  =================================================================
 ``/``                                 the addresses, in plain text
-``/wps``                              WPS: GET with key-value pairs, POST with XML
-``/wps/status/<job id>.xml``          the status document of a stored WPS 1.0.0 job
+``/wps``                              WPS 1.0.0 and 2.0: GET with key-value pairs, POST with XML
+``/wps/status/<job id>.xml``          the status document of WPS 1.0.0 of a stored job
+``/wps/outputs/<job id>/<name>``      a literal or bounding box by reference (WPS 2.0)
 ``/outputs/<job id>/<name>``          an output file
 mounted paths                         other WSGI applications, such as ``/health`` and ``/metrics``
 ====================================  =================================================================
@@ -18,6 +19,7 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, TypeAlias
@@ -39,7 +41,7 @@ from wps_hpc.protocols.body import body_charset, read_body
 from wps_hpc.protocols.downloads import file_response, open_output
 from wps_hpc.protocols.ows import exception_answer
 from wps_hpc.protocols.ports import Backend
-from wps_hpc.protocols.wps1 import Wps1
+from wps_hpc.protocols.wps import Wps
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -79,12 +81,13 @@ class WebSide:
         self._settings = settings
         self._backend = backend
         self._mounts = dict(mounts)
-        self._wps = Wps1(settings, backend)
+        self._wps = Wps(settings, backend)
         wps: Resource = {"GET": self._get_wps, "POST": self._post_wps}
         self._exact: Mapping[str, Resource] = {"/": {"GET": self._front}, "/wps": wps, "/wps/": wps}
         #: By the path's first parts; the view gets the rest.
         self._below: Mapping[str, Resource] = {
             "/wps/status/": {"GET": self._status},
+            "/wps/outputs/": {"GET": self._plain_output},
             "/outputs/": {"GET": self._output},
         }
         self._cors = _cors_headers(settings.server.allow_origin)
@@ -118,13 +121,8 @@ class WebSide:
         try:
             reply = self._route(environ)
             return reply if isinstance(reply, Answer) else file_response(reply, environ)
-        except ServiceError as error:
-            return exception_answer(error, self._settings.server.languages[0])
-        except (StoreBusy, StoreFull) as error:
-            log.warning("%s %.200r: %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), error)
-            return exception_answer(_STORE_ERRORS[type(error)], self._settings.server.languages[0])
         except Exception as error:
-            return exception_answer(_incident(error, environ), self._settings.server.languages[0])
+            return exception_answer(_told(environ, error), self._settings.server.languages[0])
 
     def _route(self, environ: WSGIEnvironment) -> Reply:
         path: str = environ.get("PATH_INFO", "")
@@ -167,18 +165,19 @@ class WebSide:
         lines = [
             self._settings.metadata.title,
             "",
-            f"WPS 1.0.0:  {base}/wps?service=WPS&request=GetCapabilities",
+            f"WPS 2.0:    {base}/wps?service=WPS&request=GetCapabilities&AcceptVersions=2.0.0",
+            f"WPS 1.0.0:  {base}/wps?service=WPS&request=GetCapabilities&AcceptVersions=1.0.0",
             *(f"{path + ':':<12}{base}{path}" for path in self._mounts),
         ]
         return Answer(("\n".join(lines) + "\n").encode(), "text/plain; charset=utf-8")
 
     def _get_wps(self, environ: WSGIEnvironment, rest: str) -> Reply:
-        return self._wps.get(environ.get("QUERY_STRING", ""), self._owner(environ))
+        return self._wps.get(environ.get("QUERY_STRING", ""), self._owner(environ), partial(_told, environ))
 
     def _post_wps(self, environ: WSGIEnvironment, rest: str) -> Reply:
         server, limits = self._settings.server, self._settings.limits
         body = read_body(environ, limits.request_bytes, server.body_timeout)
-        return self._wps.post(body, body_charset(environ), self._owner(environ))
+        return self._wps.post(body, body_charset(environ), self._owner(environ), partial(_told, environ))
 
     def _status(self, environ: WSGIEnvironment, rest: str) -> Answer:
         named = _STATUS_NAME.fullmatch(rest)
@@ -187,18 +186,25 @@ class WebSide:
         return self._wps.status(named[1].lower())
 
     def _output(self, environ: WSGIEnvironment, rest: str) -> FileAnswer:
-        named = _OUTPUT_NAME.fullmatch(rest)
-        if named is None:
-            raise NotFound("An output is at /outputs/<job id>/<file name>.")
-        # WSGI hands the path over as Latin-1 whatever it is.
-        name = named[2].encode("latin-1", "replace").decode("utf-8", "replace")
-        return open_output(self._backend, named[1].lower(), name)
+        return open_output(self._backend, *_named_output(rest))
+
+    def _plain_output(self, environ: WSGIEnvironment, rest: str) -> Answer:
+        return self._wps.output(*_named_output(rest))
 
     def _owner(self, environ: WSGIEnvironment) -> str | None:
         """Who the proxy says is asking; believed of listed proxies alone."""
         name: str | None = environ.get("HTTP_X_REMOTE_USER")
         trusted = self._settings.server.trusted_proxies
         return name if name and trusted and _is_within(environ.get("REMOTE_ADDR", ""), trusted) else None
+
+
+def _named_output(rest: str) -> tuple[str, str]:
+    """Job and name of an output; raises NotFound."""
+    named = _OUTPUT_NAME.fullmatch(rest)
+    if named is None:
+        raise NotFound("An output is at /outputs/<job id>/<file name>.")
+    # WSGI hands the path over as Latin-1 whatever it is.
+    return named[1].lower(), named[2].encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _cors_headers(origin: str | None) -> tuple[tuple[str, str], ...]:
@@ -215,6 +221,16 @@ def _is_within(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> b
     except ValueError:
         return False
     return any(parsed in network for network in networks)
+
+
+def _told(environ: WSGIEnvironment, error: Exception) -> ServiceError:
+    """What a client is told of whatever went wrong."""
+    if isinstance(error, ServiceError):
+        return error
+    if type(error) in _STORE_ERRORS:
+        log.warning("%s %.200r: %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), error)
+        return _STORE_ERRORS[type(error)]
+    return _incident(error, environ)
 
 
 def _incident(error: Exception, environ: WSGIEnvironment) -> ServiceError:

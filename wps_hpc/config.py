@@ -14,9 +14,10 @@ import re
 import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -33,6 +34,14 @@ from pydantic.fields import FieldInfo
 
 class ConfigError(Exception):
     """The configuration cannot be used; the text names file, key and remedy."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host's own users reach an address or name."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Section(BaseModel):
@@ -75,6 +84,17 @@ class Server(Section):
     def base_url(self) -> str:
         """The public address without a trailing slash."""
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def published(self) -> bool:
+        """Whether others than the users of this host reach the service: it is bound to more than loopback, or says
+        that clients call it by another name."""
+        return not (is_loopback(self.host) and is_loopback(urlsplit(self.base_url).hostname or ""))
+
+    @property
+    def job_control(self) -> bool:
+        """Whether clients may list and steer jobs: on a published service only where a proxy says who is asking."""
+        return bool(self.trusted_proxies) or not self.published
 
 
 class ServiceMetadata(Section):
@@ -137,7 +157,7 @@ class Limits(Section):
     queued: int = Field(1000, ge=0, description="Accepted jobs that wait for a place.")
     sync_seconds: float = Field(15.0, gt=0, description="A synchronous call is dismissed after so many seconds.")
     grace_seconds: float = Field(
-        0.0, ge=0, description="An asynchronous call waits so long for its job, to answer it as finished."
+        0.5, ge=0, description="An asynchronous call waits so long for its job, to answer it as finished."
     )
     request_bytes: int = Field(64_000_000, gt=0, description="Largest request body.")
     input_bytes: int = Field(256_000_000, gt=0, description="Largest single complex input.")

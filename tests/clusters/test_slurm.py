@@ -7,6 +7,7 @@ How long it took to know is printed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -141,6 +142,25 @@ def test_dismissed(site: Site, slurm_cluster: Slurm, running: bool) -> None:
     assert token(site, job) not in slurm_cluster.run("squeue", "-h", "-o", "%j").stdout
 
 
+@pytest.mark.parametrize("state", [JobState.HELD, JobState.SUSPENDED])
+def test_dismissed_while_it_is_kept_from_running(site: Site, slurm_cluster: Slurm, state: JobState) -> None:
+    if state is JobState.HELD:
+        slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=DOWN")
+    try:
+        job = site.mark("one", until=str(site.folder / "never"))
+        site.in_state(job.id, JobState.QUEUED if state is JobState.HELD else JobState.RUNNING)
+        ask = site.store.request_hold if state is JobState.HELD else site.store.request_suspend
+        ask(job.id)
+        site.in_state(job.id, state)
+        since = time.time()
+        site.intake.dismiss(job.id, "the client")
+        assert told(site, job, since)[0] == "dismissed"
+        until(lambda: site.job(job.id).scheduler_gone, "Slurm has let go of it")
+        assert token(site, job) not in slurm_cluster.run("squeue", "-h", "-o", "%j").stdout
+    finally:
+        slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=UP")
+
+
 def test_held_and_released_at_the_scheduler(site: Site, slurm_cluster: Slurm) -> None:
     slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=DOWN")
     job = site.mark("one")
@@ -148,7 +168,7 @@ def test_held_and_released_at_the_scheduler(site: Site, slurm_cluster: Slurm) ->
         site.in_state(job.id, JobState.QUEUED)
         until(lambda: "the queue is closed" in site.job(job.id).message, "the reason is told")
         site.store.request_hold(job.id)
-        assert site.in_state(job.id, JobState.HELD).message.startswith("held: by ")
+        assert re.match(r"held \(job \d+\): by ", site.in_state(job.id, JobState.HELD).message)
         site.store.request_release(job.id)
         site.in_state(job.id, JobState.QUEUED)
         slurm_cluster.run("scontrol", "hold", scheduler_id(site, job))

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -351,16 +351,22 @@ class Slurm:
         return dict(line.split() for line in said.splitlines())
 
     def _step_daemons(self, node: str) -> list[int]:
-        """Step daemons of a node (of any, when empty); their environment has configuration and node."""
-        wanted = {f"SLURM_CONF={self.conf}".encode(), *([f"SLURMD_NODENAME={node}".encode()] if node else [])}
+        """Step daemons of a node (of any, when empty), which write to its log.
+
+        Their environment does not tell: since 24.11 their title stands in its place.
+        """
+        log = f"{self.folder}/log/slurmd.{node}{'.' if node else ''}"
         found = (pid for pid in _pids() if _read(pid, "comm").strip() == b"slurmstepd")
-        return [pid for pid in found if wanted <= set(_environment(pid))]
+        return [pid for pid in found if any(log in path for path in _open_files(pid))]
 
 
-def _environment(pid: int) -> list[bytes]:
-    """The variables of a step daemon; of its job's script where its title stands in their place, as in 26.05."""
-    words = [_read(each, "environ") for each in (pid, *_children(pid))]
-    return next((word for word in words if b"SLURM_CONF=" in word), b"").split(b"\0")
+def _open_files(pid: int) -> list[str]:
+    """The paths of a process's open files; of one in another root, as they are seen from here."""
+    paths = []
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(OSError):  # closed meanwhile
+            paths.append(str(link.readlink()))
+    return paths
 
 
 def _children(pid: int) -> list[int]:

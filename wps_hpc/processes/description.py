@@ -180,6 +180,11 @@ class Resources:
     nodes: Optional[int] = None
     tasks: Optional[int] = None
 
+    @property
+    def slots(self) -> Optional[int]:
+        """The cores; where only tasks are stated, a core for each of them."""
+        return self.tasks if self.cores is None else self.cores
+
 
 @dataclass(frozen=True)
 class ProcessDescription(Described):

@@ -46,6 +46,15 @@ class Intake(Protocol):
     def dismiss(self, job_id: str, by: str) -> Job:
         """Have the job ended; the answer may still be on its way to that. A final job stays as it is."""
 
+    def pause(self, job_id: str) -> Job:
+        """Have the job wait: held before it runs, suspended while it runs; the answer is the job as it is now."""
+
+    def resume(self, job_id: str) -> Job:
+        """Have a paused job go on; the answer is the job as it is now."""
+
+    def forget(self, job_id: str) -> None:
+        """Let an ended job go before its time."""
+
 
 class Store(Protocol):
     """The record of jobs."""

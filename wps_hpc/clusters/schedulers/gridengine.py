@@ -188,11 +188,11 @@ class GridEngineScheduler:
     def _parallel(self, needed: Resources) -> str:
         if (needed.nodes or 1) > 1:
             raise NoQueueFits(f"No queue of this service gives a job {needed.nodes} nodes.", "nodes")
-        if (needed.cores or 1) == 1:
+        if (needed.slots or 1) == 1:
             return ""
         if self.settings.parallel_environment is None:
-            raise NoQueueFits(f"No queue of this service gives a job {needed.cores} cores.", "cores")
-        return f"{self.settings.parallel_environment} {needed.cores}"
+            raise NoQueueFits(f"No queue of this service gives a job {needed.slots} cores.", "cores")
+        return f"{self.settings.parallel_environment} {needed.slots}"
 
     def _resources(self, needed: Resources, queue: Queue | None) -> Iterator[str]:
         """Walltime, memory (which counts for each slot) and GPUs, as resources."""
@@ -202,7 +202,7 @@ class GridEngineScheduler:
         if needed.memory_mb is not None and self.settings.memory_resource != "-":
             own = self.settings.memory_spare_mb
             memory = needed.memory_mb + (_SPARE_MB if own is None else own)
-            yield f"{self.settings.memory_resource}={share(memory, needed.cores or 1)}M"
+            yield f"{self.settings.memory_resource}={share(memory, needed.slots or 1)}M"
         if needed.gpus:
             yield f"{self.settings.gpu_resource}={needed.gpus}"
 

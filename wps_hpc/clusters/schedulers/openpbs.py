@@ -43,7 +43,7 @@ class OpenPbsScheduler(TorqueScheduler):
 
     def _resources(self, needed: Resources, queue: Queue | None) -> Sequence[str]:
         nodes = needed.nodes or 1
-        chunk = [f"select={nodes}", f"ncpus={share(needed.cores, nodes) or 1}"]
+        chunk = [f"select={nodes}", f"ncpus={share(needed.slots, nodes) or 1}"]
         memory = share(self._memory_mb(needed), nodes)
         if memory:
             chunk.append(f"mem={memory}mb")

@@ -141,7 +141,7 @@ class TorqueScheduler:
 
     def _resources(self, needed: Resources, queue: Queue | None) -> Sequence[str]:
         nodes = needed.nodes or 1
-        chunk = [f"nodes={nodes}", f"ppn={share(needed.cores, nodes) or 1}"]
+        chunk = [f"nodes={nodes}", f"ppn={share(needed.slots, nodes) or 1}"]
         if needed.gpus:
             chunk.append(f"gpus={share(needed.gpus, nodes)}")
         memory = self._memory_mb(needed)
