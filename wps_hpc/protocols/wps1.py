@@ -21,7 +21,6 @@ from wps_hpc.errors import (
     InvalidUpdateSequence,
     NoApplicableCode,
     NotFound,
-    SyncTimeLimit,
 )
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Mode
@@ -29,6 +28,8 @@ from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.protocols.answer import XML_TYPE, Answer, FileAnswer, RecentDocuments, RevisionCache
 from wps_hpc.protocols.ows import negotiate_version, parse_query, preferred_language, required_language
 from wps_hpc.protocols.ports import Backend
+from wps_hpc.protocols.waiting import ended
+from wps_hpc.protocols.words import output_name
 from wps_hpc.protocols.wps1_capabilities import (
     Site,
     capabilities,
@@ -48,15 +49,13 @@ from wps_hpc.protocols.wps1_request import (
     Operation,
     to_execute_request,
 )
-from wps_hpc.protocols.wps1_response import Addresses, Execution, execute_response, is_base64, output_name
+from wps_hpc.protocols.wps1_response import Addresses, Execution, execute_response, is_base64
 from wps_hpc.protocols.xml import WPS, root, to_bytes
 
 Reply: TypeAlias = Answer | FileAnswer
 
 #: Documents about jobs and the catalogue change; none may be kept by a cache on the way.
 NO_STORE = (("Cache-Control", "no-store"),)
-#: Who dismisses a synchronous call that takes too long; the worker says the same when it comes first.
-_TIME_LIMIT = "the time limit of synchronous calls"
 
 
 @dataclass(frozen=True)
@@ -192,17 +191,8 @@ class Wps1:
 
     def _finished(self, job: Job) -> Job:
         """The job of a synchronous call at its end; raises SyncTimeLimit when that does not come in time."""
-        seconds = self._limits.sync_seconds
-        job = self._backend.intake.wait(job.id, seconds)
-        if not job.final:
-            job = self._backend.intake.dismiss(job.id, _TIME_LIMIT)
-        ended_by_limit = job.state is JobState.DISMISSED and job.cancelled_by == _TIME_LIMIT
-        if job.final and not ended_by_limit:
-            return job
-        raise SyncTimeLimit(
-            f"{job.process} did not finish within the {seconds:g} s that this server waits in a synchronous call, so "
-            'the job was dismissed. Run it asynchronously: storeExecuteResponse="true" and status="true".'
-        )
+        advice = 'Run it asynchronously: storeExecuteResponse="true" and status="true".'
+        return ended(self._backend.intake, job, self._limits.sync_seconds, advice)
 
     def _execution(self, job: Job, request: ExecuteRequest, lineage: bytes | None) -> Execution:
         results = self._backend.results

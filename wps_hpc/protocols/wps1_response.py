@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
-from urllib.parse import quote
 
 from lxml import etree
 
@@ -17,25 +16,12 @@ from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.processes.formats import character_set
 from wps_hpc.protocols.ows import report
+from wps_hpc.protocols.words import SENTENCES, message, output_address
 from wps_hpc.protocols.wps1_describe import add_brief, add_words, data_type_reference
 from wps_hpc.protocols.wps1_lineage import add_bounding_box, add_lineage
 from wps_hpc.protocols.wps1_request import VERSION
 from wps_hpc.protocols.wps1_values import BASE64
 from wps_hpc.protocols.xml import LANG, OWS, WPS, add, clean, is_legal, parse_embedded, root, to_bytes
-
-#: What a client reads when the job has no message of its own; the element must never be empty.
-_SENTENCES: Mapping[JobState, str] = {
-    JobState.ACCEPTED: "The job is accepted and waits for its turn.",
-    JobState.STAGING: "The inputs are being fetched.",
-    JobState.SUBMITTING: "The job is being handed to the batch system.",
-    JobState.QUEUED: "The job waits in the queue of the batch system.",
-    JobState.HELD: "The job is held.",
-    JobState.RUNNING: "The job is running.",
-    JobState.SUSPENDED: "The job is suspended.",
-    JobState.SUCCEEDED: "The job has finished.",
-    JobState.FAILED: "The job has failed.",
-    JobState.DISMISSED: "The job was dismissed.",
-}
 
 #: What a stored response says until its job has ended when the client did not ask for status.
 _SILENT = "The job is accepted. Its result will be here; how far it is shows only with status=true."
@@ -56,12 +42,7 @@ class Addresses:
 
     def output(self, job: Job, value: FileValue) -> str:
         """An output file of a job."""
-        return f"{self.base}/outputs/{job.id}/{quote(output_name(value))}"
-
-
-def output_name(value: FileValue) -> str:
-    """The name of an output's file below the attempt's outputs folder; it names the download as well."""
-    return value.path.removeprefix("outputs/")
+        return output_address(self.base, job, value)
 
 
 @dataclass(frozen=True)
@@ -140,24 +121,13 @@ def _utc(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def message(job: Job) -> str:
-    """The sentence that a client shows its user: the job's own, and why it waits; never empty."""
-    sentence = job.message.strip() or _SENTENCES[job.state]
-    if job.reason and not job.final and job.reason not in sentence:
-        sentence = f"{sentence} ({job.reason})"
-    if job.stale_since is not None and not job.final:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(job.stale_since))
-        sentence = f"{sentence} [The batch system has not answered since {since} UTC.]"
-    return clean(sentence)
-
-
 def _add_failure(element: etree._Element, job: Job, language: str) -> None:
     failure = job.failure
     if job.state is JobState.DISMISSED or failure is None:
         by = f"The job was dismissed by {job.cancelled_by}." if job.cancelled_by else message(job)
         report(element, "NoApplicableCode", by, None, language)
     else:
-        report(element, failure.code, failure.text or _SENTENCES[JobState.FAILED], failure.locator, language)
+        report(element, failure.code, failure.text or SENTENCES[JobState.FAILED], failure.locator, language)
 
 
 # ---------------------------------------------------------------------------------------------------------- outputs
