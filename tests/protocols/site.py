@@ -24,6 +24,7 @@ from wps_hpc.errors import (
 )
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Given, InlineContent, Reference
+from wps_hpc.jobs.store import JobFilter
 from wps_hpc.processes import literals
 from wps_hpc.processes.description import (
     AllowedRange,
@@ -150,6 +151,7 @@ OFFERS = (
     Offer(NESTED, echo),
     Offer(replace(ECHO, identifier="sync.only", store_supported=False, status_supported=False), echo),
     Offer(replace(ECHO, identifier="no.status", status_supported=False), echo),
+    Offer(replace(ECHO, identifier="async.only", sync="refused"), echo),
     Offer(ProcessDescription("refuses", outputs=(Output("text"),)), refuse),
     Offer(ProcessDescription("silent", outputs=(Output("text"),)), nothing),
     Offer(ProcessDescription("slow", outputs=(Output("text"),)), nothing),
@@ -188,7 +190,7 @@ class Site:
     @property
     def backend(self) -> Backend:
         """This site as the protocols see it."""
-        return Backend(self.catalogue, self, self, self)
+        return Backend(self.catalogue, self, self, self, self)
 
     # Intake.
 
@@ -223,7 +225,7 @@ class Site:
         deadline = time.monotonic() + min(seconds, 10)
         while self.background and not self.jobs[job_id].final and time.monotonic() < deadline:
             threading.Event().wait(0.005)
-        if not self.background and self.jobs[job_id].process != "slow":
+        if not self.background and self.jobs[job_id].process != "slow" and not self.jobs[job_id].final:
             self.run(job_id)
         return self.jobs[job_id]
 
@@ -236,6 +238,27 @@ class Site:
     def get(self, job_id: str) -> Job | None:
         """The job."""
         return self.jobs.get(job_id)
+
+    # Steering.
+
+    def find(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
+        """The newest jobs first, by state, process and owner."""
+        newest = sorted(self.jobs.values(), key=lambda job: (job.created, job.id), reverse=True)
+        fits = [job for job in newest if _fits(job, wanted) and (before is None or (job.created, job.id) < before)]
+        return fits[:limit]
+
+    def pause(self, job: Job) -> Job:
+        """Pause at once."""
+        state = JobState.SUSPENDED if job.state is JobState.RUNNING else JobState.HELD
+        return self.change(job.id, state=state)
+
+    def resume(self, job: Job) -> Job:
+        """Resume at once."""
+        return self.change(job.id, state=JobState.RUNNING if job.state is JobState.SUSPENDED else JobState.ACCEPTED)
+
+    def remove(self, job: Job) -> None:
+        """Forget the job."""
+        del self.jobs[job.id]
 
     # Results.
 
@@ -290,6 +313,12 @@ class Site:
         return self.requests[self.latest.id]
 
 
+def _fits(job: Job, wanted: JobFilter) -> bool:
+    known = ((wanted.states, job.state), (wanted.processes, job.process))
+    mine = wanted.owner in (None, job.owner)
+    return mine and all(options is None or value in options for options, value in known)
+
+
 def check_request(request: ExecuteRequest, process: ProcessDescription) -> None:
     """What the real intake checks, as far as the tests of protocols need it."""
     for name in request.inputs:
@@ -328,12 +357,9 @@ def _check_literal(described: Input, value: Given) -> None:
 
 
 def _check_format(mime_type: str | None, described: Input | Output | None, identifier: str) -> None:
-    known = (
-        {form.mime_type for form in described.data.formats}
-        if described and isinstance(described.data, ComplexData)
-        else set()
-    )
-    if mime_type is not None and mime_type not in known:
+    if mime_type is None or described is None or not isinstance(described.data, ComplexData):
+        return
+    if mime_type not in {form.mime_type for form in described.data.formats}:
         raise InvalidParameterValue(f"{mime_type} is not offered.", identifier)
 
 

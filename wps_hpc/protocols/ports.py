@@ -9,6 +9,7 @@ from typing import BinaryIO, Protocol
 from joblauncher.formats.values import FileValue, Value
 from wps_hpc.jobs.job import Job
 from wps_hpc.jobs.request import ExecuteRequest
+from wps_hpc.jobs.store import JobFilter
 from wps_hpc.processes.description import ProcessDescription
 
 
@@ -70,6 +71,22 @@ class Results(Protocol):
         """The client's own account of inputs and outputs, when it asked to have it echoed."""
 
 
+class Steering(Protocol):
+    """Lists jobs, and steers them."""
+
+    def find(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
+        """The newest jobs that fit first; ``before`` is (created, id) of the last one of the page before."""
+
+    def pause(self, job: Job) -> Job:
+        """Ask that the job waits until it is resumed; the answer is the job as it is now."""
+
+    def resume(self, job: Job) -> Job:
+        """Ask that a paused job goes on; the answer is the job as it is now."""
+
+    def remove(self, job: Job) -> None:
+        """Let go of an ended job before its time."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """Everything behind the protocols."""
@@ -78,3 +95,4 @@ class Backend:
     intake: Intake
     store: Store
     results: Results
+    steering: Steering
