@@ -8,7 +8,7 @@ ifeq ($(CI),true)
 export WPS_HPC_REQUIRE_CLUSTERS := 1
 endif
 
-.PHONY: help venv services gdal demo test test-all check format schemas bench clean
+.PHONY: help venv services gdal demo test test-all check format schemas conformance bench clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ format: venv ## bring the code into the project's format
 
 schemas: venv ## download the OGC schemas that the tests validate against
 	$(PY) -m tests.download_schemas
+
+conformance: venv ## write docs/conformance.md from the tests in tests/conformance
+	$(PY) -m tests.conformance
 
 bench: venv ## requests per second, beside PyWPS
 	$(PY) benchmarks/protocol.py

@@ -27,6 +27,14 @@ class ConfigError(Exception):
     """The configuration cannot be used; the text names file, key and remedy."""
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this host's own users reach an address or name."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Section(BaseModel):
     """A table of the configuration file: frozen, no unknown keys."""
 
@@ -69,18 +77,15 @@ class Server(Section):
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
 
     @property
-    def is_public(self) -> bool:
-        """Whether others than this host's own users can ask: by the address it binds, or by one that a proxy serves."""
-        published = self.public_url is not None and not is_loopback(urlsplit(self.public_url).hostname or "")
-        return published or not is_loopback(self.host)
+    def published(self) -> bool:
+        """Whether others than the users of this host reach the service: it is bound to more than loopback, or says
+        that clients call it by another name."""
+        return not (is_loopback(self.host) and is_loopback(urlsplit(self.base_url).hostname or ""))
 
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this host's own, which nobody else can reach."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    @property
+    def job_control(self) -> bool:
+        """Whether clients may list and steer jobs: on a published service only where a proxy says who is asking."""
+        return bool(self.trusted_proxies) or not self.published
 
 
 class ServiceMetadata(Section):
@@ -143,7 +148,7 @@ class Limits(Section):
     queued: int = Field(1000, ge=0, description="Accepted jobs that wait for a place.")
     sync_seconds: float = Field(15.0, gt=0, description="A synchronous call is dismissed after so many seconds.")
     grace_seconds: float = Field(
-        0.0, ge=0, description="An asynchronous call waits so long for its job, to answer it as finished."
+        0.5, ge=0, description="An asynchronous call waits so long for its job, to answer it as finished."
     )
     request_bytes: int = Field(64_000_000, gt=0, description="Largest request body.")
     input_bytes: int = Field(256_000_000, gt=0, description="Largest single complex input.")

@@ -13,7 +13,6 @@ from wps_hpc.health import Health, health_app
 from wps_hpc.jobs.accept import Intake
 from wps_hpc.jobs.progress import Progress
 from wps_hpc.jobs.results import Results
-from wps_hpc.jobs.steering import Steering
 from wps_hpc.jobs.store import Store, open_store
 from wps_hpc.jobs.wake import Bell
 from wps_hpc.metrics import ServiceMetrics, metrics_app
@@ -46,7 +45,7 @@ def web_app(settings: Settings) -> WSGIApplication:
     bell = Bell(settings.storage.run, store.database)
     intake = Intake(settings, store, catalogue, bell)
     jobs = Progress(store, settings.storage.root, bell)
-    backend = Backend(catalogue, intake, jobs, Results(settings), Steering(store, bell))
+    backend = Backend(catalogue, intake, jobs, Results(settings))
     mounts = {
         "/health": health_app(Health(settings, store, catalogue)),
         "/metrics": metrics_app(ServiceMetrics(settings, store, catalogue)),

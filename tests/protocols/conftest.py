@@ -162,7 +162,7 @@ def raw_xml(identifier: str, attributes: str = "") -> str:
 
 
 def settings_with(**sections: Mapping[str, Any]) -> Settings:
-    """Settings with some options changed: ``limits={"request_bytes": 10}``."""
+    """Settings with some options changed: ``limits={"request_bytes": 10}``. No call waits unless a test says so."""
     return Settings.model_validate(
         {
             "server": {
@@ -170,6 +170,7 @@ def settings_with(**sections: Mapping[str, Any]) -> Settings:
                 "languages": ("en-US", "fr-CA"),
                 **sections.pop("server", {}),
             },
+            "limits": {"grace_seconds": 0, **sections.pop("limits", {})},
             **sections,
         }
     )

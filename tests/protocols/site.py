@@ -190,7 +190,7 @@ class Site:
     @property
     def backend(self) -> Backend:
         """This site as the protocols see it."""
-        return Backend(self.catalogue, self, self, self, self)
+        return Backend(self.catalogue, self, self, self)
 
     # Intake.
 
@@ -225,7 +225,7 @@ class Site:
         deadline = time.monotonic() + min(seconds, 10)
         while self.background and not self.jobs[job_id].final and time.monotonic() < deadline:
             threading.Event().wait(0.005)
-        if not self.background and self.jobs[job_id].process != "slow" and not self.jobs[job_id].final:
+        if not self.background and not self.jobs[job_id].final and self.jobs[job_id].process != "slow":
             self.run(job_id)
         return self.jobs[job_id]
 
@@ -233,32 +233,31 @@ class Site:
         """End the job."""
         return self.change(job_id, state=JobState.DISMISSED, cancelled_by=by, finished=time.time())
 
+    def pause(self, job_id: str) -> Job:
+        """Suspend the job if it runs, else hold it."""
+        running = self.jobs[job_id].state is JobState.RUNNING
+        return self.change(job_id, state=JobState.SUSPENDED if running else JobState.HELD)
+
+    def resume(self, job_id: str) -> Job:
+        """Let the job go on."""
+        suspended = self.jobs[job_id].state is JobState.SUSPENDED
+        return self.change(job_id, state=JobState.RUNNING if suspended else JobState.ACCEPTED)
+
+    def forget(self, job_id: str) -> None:
+        """The job's time is over."""
+        self.change(job_id, expires=time.time())
+
     # Store.
 
     def get(self, job_id: str) -> Job | None:
         """The job."""
         return self.jobs.get(job_id)
 
-    # Steering.
-
     def find(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
         """The newest jobs first, by state, process and owner."""
         newest = sorted(self.jobs.values(), key=lambda job: (job.created, job.id), reverse=True)
         fits = [job for job in newest if _fits(job, wanted) and (before is None or (job.created, job.id) < before)]
         return fits[:limit]
-
-    def pause(self, job: Job) -> Job:
-        """Pause at once."""
-        state = JobState.SUSPENDED if job.state is JobState.RUNNING else JobState.HELD
-        return self.change(job.id, state=state)
-
-    def resume(self, job: Job) -> Job:
-        """Resume at once."""
-        return self.change(job.id, state=JobState.RUNNING if job.state is JobState.SUSPENDED else JobState.ACCEPTED)
-
-    def remove(self, job: Job) -> None:
-        """Forget the job."""
-        del self.jobs[job.id]
 
     # Results.
 

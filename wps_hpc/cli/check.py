@@ -96,11 +96,10 @@ def check_address(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, f"clients reach the service at {server.base_url}/wps")
-    if server.is_public and not server.trusted_proxies:
-        where = server.base_url if is_loopback(server.host) else server.host
+    if not server.job_control:
         yield Finding(
             NOTE,
-            f"the server listens on {where} and no proxy says who is asking: everybody may run processes; "
+            f"the service is at {server.base_url} and no proxy says who is asking: everybody may run processes; "
             "job list and job control stay off",
         )
 

@@ -21,8 +21,8 @@ from joblauncher.formats.folder import JobFolder, job_path
 from joblauncher.formats.values import FileValue
 from wps_hpc.config import Settings
 from wps_hpc.errors import (
-    InvalidParameterValue,
     NoApplicableCode,
+    NoSuchProcess,
     NotEnoughStorage,
     NotFound,
     ServerBusy,
@@ -68,7 +68,7 @@ class Intake:
         """
         entry = self._catalogue.get(request.process)
         if entry is None:
-            raise InvalidParameterValue(f"There is no process {request.process[:200]!r} here.", "Identifier")
+            raise NoSuchProcess(f"There is no process {request.process[:200]!r} here.", "Identifier")
         wanted = validated(entry.description, request, self._settings)
         self._check_references(wanted)
         with _in_service_words():
@@ -96,6 +96,37 @@ class Intake:
         """Have the job ended, as asked for by ``by``; raises NotFound. The answer is the job as it is now."""
         with _in_service_words():
             job = self._store.request_cancel(job_id, by)
+        if job is None:
+            raise _no_job(job_id)
+        self._bell.ring_worker({job_id})
+        return job
+
+    def pause(self, job_id: str) -> Job:
+        """Ask that the job is held while it waits, or suspended while it runs; raises NotFound. The answer is the job
+        as it is now."""
+        return self._wished(job_id, {JobState.RUNNING: "suspend", JobState.SUSPENDED: "suspend"}, "hold")
+
+    def resume(self, job_id: str) -> Job:
+        """Ask that a paused job goes on; raises NotFound. The answer is the job as it is now."""
+        return self._wished(job_id, {JobState.RUNNING: "resume", JobState.SUSPENDED: "resume"}, "release")
+
+    def forget(self, job_id: str) -> None:
+        """Let an ended job go before its time: nobody wants its results any more."""
+        with _in_service_words():
+            now = time.time()
+            self._store.expire_now(job_id, now)
+            self._store.mark_expired(now)  # hidden at once, if its scheduler has let go of it
+
+    def _wished(self, job_id: str, wishes: Mapping[JobState, str], otherwise: str) -> Job:
+        state = self._job(job_id).state
+        ask = {
+            "hold": self._store.request_hold,
+            "release": self._store.request_release,
+            "suspend": self._store.request_suspend,
+            "resume": self._store.request_resume,
+        }[wishes.get(state, otherwise)]
+        with _in_service_words():
+            job = ask(job_id)
         if job is None:
             raise _no_job(job_id)
         self._bell.ring_worker({job_id})

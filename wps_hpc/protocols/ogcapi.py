@@ -26,12 +26,13 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from wps_hpc.config import Settings
-from wps_hpc.errors import ServiceError
+from wps_hpc.errors import NoSuchJob, NoSuchProcess, NotFound, ServiceError
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Mode
 from wps_hpc.processes.description import ProcessDescription
-from wps_hpc.protocols.access import Access
+from wps_hpc.protocols.access import whose_jobs
 from wps_hpc.protocols.answer import Answer, FileAnswer, RevisionCache, StreamAnswer
+from wps_hpc.protocols.control import JobControl
 from wps_hpc.protocols.ogcapi_describe import description, summary
 from wps_hpc.protocols.ogcapi_execute import PROTOCOL, read_execute
 from wps_hpc.protocols.ogcapi_html import SAFETY, page
@@ -53,16 +54,13 @@ from wps_hpc.protocols.ogcapi_landing import conformance_classes, landing_page
 from wps_hpc.protocols.ogcapi_links import Addresses, Link, link, selves
 from wps_hpc.protocols.ogcapi_openapi import openapi
 from wps_hpc.protocols.ogcapi_problems import (
-    NoSuchJob,
-    NoSuchOutput,
-    NoSuchProcess,
     ResultNotReady,
     failure,
     problem,
 )
 from wps_hpc.protocols.ogcapi_results import Made, link_header, one_output, raw, results, to_json
 from wps_hpc.protocols.ports import Backend
-from wps_hpc.protocols.waiting import ended
+from wps_hpc.protocols.waiting import Waiting
 
 Reply: TypeAlias = Answer | FileAnswer | StreamAnswer
 #: Answers a request for one resource.
@@ -116,7 +114,8 @@ class OgcApi:
         self._backend = backend
         self._others = others
         self._addresses = Addresses(settings.server.base_url)
-        self._access = Access(settings.server)
+        self._waiting = Waiting(settings.limits, backend.intake)
+        self._control = JobControl(settings.server, backend.intake)
         self._documents = RevisionCache()
 
     def owns(self, path: str) -> bool:
@@ -140,15 +139,15 @@ class OgcApi:
             headers.append(("Retry-After", str(error.retry_after)))
         if form_of_problems(request) is Form.HTML:
             body, media_type = page(details["title"], details, self._addresses.base), MEDIA_TYPES[Form.HTML]
-            return Answer(body, media_type, error.http_status, (*headers, *SAFETY))
-        return Answer(to_json(details), PROBLEM_TYPE, error.http_status, tuple(headers))
+            return Answer(body, media_type, details["status"], (*headers, *SAFETY))
+        return Answer(to_json(details), PROBLEM_TYPE, details["status"], tuple(headers))
 
     # ------------------------------------------------------------------------------------------ about the service
 
     def landing(self, request: Request) -> Answer:
         """The landing page (18-062r2 §7.2)."""
         form = wanted_form(request)
-        document = landing_page(self._settings, self._addresses, self._others, lists_jobs=self._access.is_on)
+        document = landing_page(self._settings, self._addresses, self._others, lists_jobs=self._control.offered)
         document["links"] = [*selves(self._addresses, request, form), *document["links"]]
         return self._document(form, document["title"], document)
 
@@ -205,7 +204,7 @@ class OgcApi:
         return Answer(body, MEDIA_TYPES[form], headers=headers)
 
     def _summary(self, process: ProcessDescription, language: str) -> dict[str, Any]:
-        return summary(process, language, self._addresses, dismissable=self._access.is_on)
+        return summary(process, language, self._addresses, dismissable=self._control.offered)
 
     def _process(self, identifier: str) -> ProcessDescription:
         entry = self._backend.catalogue.get(identifier)
@@ -228,14 +227,13 @@ class OgcApi:
         job = self._backend.intake.execute(wanted)
         if wanted.mode is Mode.ASYNC:
             return self._accepted(job, request)
-        job = ended(self._backend.intake, job, self._settings.limits.sync_seconds, _ADVICE)
+        job = self._waiting.finished(job, _ADVICE)
         monitor = {"href": self._addresses.job(job), "rel": "monitor", "type": "application/json"}
         return _with_link(self._outcome(job, wanted, request), link_header(monitor))
 
     def _accepted(self, job: Job, request: Request) -> Answer:
         """The answer to an asynchronous call (18-062r2 req. 34): a job that ends at once is answered as ended."""
-        if self._settings.limits.grace_seconds:
-            job = self._backend.intake.wait(job.id, self._settings.limits.grace_seconds)
+        job = self._waiting.settled(job)
         headers = [NO_STORE, ("Location", self._addresses.job(job))]
         if prefers_async(request):
             headers.append(("Preference-Applied", "respond-async"))
@@ -268,10 +266,10 @@ class OgcApi:
     def jobs(self, request: Request) -> Answer:
         """The jobs that the asker may see, the newest first (18-062r2 §11)."""
         form, count = wanted_form(request), limit(request.parameters)
-        wanted = job_filter(request.parameters, self._access.whose(request.owner))
+        wanted = job_filter(request.parameters, whose_jobs(self._settings.server, request.owner))
         before = read_cursor(request.parameters)
         # One more than is shown tells whether there is a next page.
-        found = [] if wanted is None else self._backend.steering.find(wanted, count + 1, before)
+        found = [] if wanted is None else self._backend.store.find(wanted, count + 1, before)
         links = selves(self._addresses, request, form)
         if len(found) > count:
             links.append(self._page_link(request, form, "next", cursor=cursor(found[count - 1])))
@@ -309,7 +307,7 @@ class OgcApi:
             raise failure(job)
         made = self._made(job, wanted)
         if identifier not in made.wanted() or not made.outputs.get(identifier):
-            raise NoSuchOutput(f"The job has no output {identifier[:80]!r}.")
+            raise NotFound(f"The job has no output {identifier[:80]!r}.")
         return one_output(made, identifier)
 
     def _ended(self, job_id: str) -> tuple[Job, ExecuteRequest]:
@@ -325,12 +323,11 @@ class OgcApi:
 
         200 when the job is dismissed; 202 with its status while its end is still to come.
         """
-        form, job = self._controlled(job_id, request)
-        if job.final:
-            self._backend.steering.remove(job)
+        form, before = wanted_form(request), self._job(job_id)
+        job = self._control.dismiss(before, request.owner, "Dismiss")
+        if before.final:
             return self._document(form, f"Job {job.id}", self._removed(job), NO_STORE)
-        self._backend.intake.dismiss(job.id, f"{request.owner or 'the client'}")
-        job = self._backend.intake.wait(job.id, self._settings.limits.sync_seconds)
+        job = self._waiting.patient(job)
         return self._status(form, job, 200 if job.final else 202)
 
     def _removed(self, job: Job) -> dict[str, Any]:
@@ -340,21 +337,14 @@ class OgcApi:
 
     def pause(self, job_id: str, request: Request) -> Answer:
         """Hold a job that waits, suspend one that runs; 202 with its status until that has come about."""
-        form, job = self._controlled(job_id, request)
-        return self._steered(form, self._backend.steering.pause(job))
+        return self._steered(wanted_form(request), self._control.pause(self._job(job_id), request.owner, "Pause"))
 
     def resume(self, job_id: str, request: Request) -> Answer:
         """Let a paused job go on; 202 with its status until it does."""
-        form, job = self._controlled(job_id, request)
-        return self._steered(form, self._backend.steering.resume(job))
+        return self._steered(wanted_form(request), self._control.resume(self._job(job_id), request.owner, "Resume"))
 
     def _steered(self, form: Form, job: Job) -> Answer:
         return self._status(form, job, 200 if job.wish is None else 202)
-
-    def _controlled(self, job_id: str, request: Request) -> tuple[Form, Job]:
-        form, job = wanted_form(request), self._job(job_id)
-        self._access.check_control(job, request.owner)
-        return form, job
 
 
 def _with_link(reply: Reply, header: str) -> Reply:

@@ -11,7 +11,7 @@ from wps_hpc.errors import InvalidParameterValue
 from wps_hpc.jobs.job import FINAL, STATE_WORDS, Job, JobState
 from wps_hpc.jobs.store import JobFilter
 from wps_hpc.protocols.ogcapi_links import EXCEPTIONS, RESULTS, Addresses, Link, link
-from wps_hpc.protocols.words import message
+from wps_hpc.protocols.wps1_response import message
 
 #: Our states by the standard's word for them.
 STATES: Mapping[str, frozenset[JobState]] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from wps_hpc.config import Settings
-from wps_hpc.protocols.access import Access
 from wps_hpc.protocols.ogcapi_http import OPENAPI_TYPE
 from wps_hpc.protocols.ogcapi_links import CONFORMANCE, JOBS, PROCESSES, Addresses, Link, link
 
@@ -18,7 +17,7 @@ _WITH_CONTROL = ("job-list", "dismiss")
 def conformance_classes(settings: Settings) -> list[str]:
     """The classes that this server, as it is configured, conforms to."""
     names = [*_ALWAYS]
-    if Access(settings.server).is_on:
+    if settings.server.job_control:
         names += _WITH_CONTROL
     return [f"{_CLASSES}/{name}" for name in names]
 

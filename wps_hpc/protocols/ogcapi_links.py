@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from joblauncher.formats.values import FileValue
 from wps_hpc.jobs.job import Job
+from wps_hpc.protocols.links import output_name
 from wps_hpc.protocols.ogcapi_http import Form, Request
-from wps_hpc.protocols.words import output_address
 
 _RELATIONS = "http://www.opengis.net/def/rel/ogc/1.0"
 CONFORMANCE = f"{_RELATIONS}/conformance"
@@ -43,7 +43,7 @@ class Addresses:
     def output(self, job: Job, identifier: str, value: object = None) -> str:
         """One output: the file itself where it is one."""
         if isinstance(value, FileValue):
-            return output_address(self.base, job, value)
+            return f"{self.base}/outputs/{job.id}/{quote(output_name(value))}"
         return f"{self.results(job)}/{identifier}"
 
     def here(self, request: Request, **changes: object) -> str:

@@ -7,7 +7,6 @@ from importlib.metadata import version
 from typing import Any
 
 from wps_hpc.config import Settings
-from wps_hpc.protocols.access import Access
 from wps_hpc.protocols.ogcapi_http import OPENAPI_TYPE, PROBLEM_TYPE
 from wps_hpc.protocols.ogcapi_jobs import DEFAULT_LIMIT, LEAST_LIMIT, MOST_LIMIT, STATES
 from wps_hpc.protocols.ogcapi_openapi_schemas import SCHEMAS, SUBSCRIBER, array, ref
@@ -116,7 +115,7 @@ def _paths(settings: Settings, *, has_callbacks: bool) -> Part:
         "/jobs/{jobID}/results": {"get": _results()},
         "/jobs/{jobID}/results/{outputID}": {"get": _output()},
     }
-    return _with_control(paths) if Access(settings.server).is_on else paths
+    return _with_control(paths) if settings.server.job_control else paths
 
 
 def _with_control(paths: Part) -> Part:

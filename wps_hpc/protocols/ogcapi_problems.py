@@ -10,22 +10,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from wps_hpc.errors import BY_CODE, MethodNotAllowed, NoApplicableCode, NotFound, ServiceError
+from wps_hpc.errors import BY_CODE, MethodNotAllowed, NoApplicableCode, NoSuchJob, NoSuchProcess, NotFound, ServiceError
 from wps_hpc.jobs.job import Job, JobState
 
 _STANDARD = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0"
-
-
-class NoSuchProcess(NotFound):
-    """There is no process of that identifier (18-062r2 §7.10.4)."""
-
-
-class NoSuchJob(NotFound):
-    """There is no job of that identifier, or no longer (18-062r2 §7.12.4)."""
-
-
-class NoSuchOutput(NotFound):
-    """The job has no output of that identifier."""
 
 
 class ResultNotReady(NotFound):
@@ -46,6 +34,8 @@ _TYPES: Mapping[type[ServiceError], str] = {
     ResultNotReady: f"{_STANDARD}/result-not-ready",
     MethodNotAllowed: _PLAIN,
 }
+#: HTTP statuses that this standard has and WPS has not.
+_STATUSES: Mapping[type[ServiceError], int] = {NoSuchProcess: 404, NoSuchJob: 404}
 
 #: What each exceptionCode means, in a few words: the title of a problem.
 TITLES: Mapping[str, str] = {
@@ -64,10 +54,11 @@ def problem(error: ServiceError, base: str) -> dict[str, Any]:
     """The problem details (exception.yaml). ``base`` is the public address of the server."""
     kind = _TYPES.get(type(error))
     titled = TITLES.get(error.code) if kind is None else None
+    status = _STATUSES.get(type(error), error.http_status)
     details: dict[str, Any] = {
         "type": kind or (f"{base}/api#{error.code}" if titled else _PLAIN),
-        "title": titled or HTTPStatus(error.http_status).phrase,
-        "status": error.http_status,
+        "title": titled or HTTPStatus(status).phrase,
+        "status": status,
         "detail": error.text,
         "code": error.code,
     }

@@ -15,10 +15,10 @@ from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.processes.formats import character_set, is_text, split_mime
 from wps_hpc.protocols.answer import Answer, FileAnswer, StreamAnswer
+from wps_hpc.protocols.links import output_name
 from wps_hpc.protocols.ogcapi_http import NO_STORE
 from wps_hpc.protocols.ogcapi_links import Addresses, Link
 from wps_hpc.protocols.ogcapi_schema import PLAIN_CRS, is_json, literal_json
-from wps_hpc.protocols.words import output_name
 
 Reply = Answer | FileAnswer | StreamAnswer
 _CHUNK = 1 << 20

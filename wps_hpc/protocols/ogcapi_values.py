@@ -17,7 +17,7 @@ from wps_hpc.processes.description import BoundingBoxData, ComplexData, Format, 
 from wps_hpc.processes.formats import matching
 from wps_hpc.protocols.ogcapi_body import Number
 from wps_hpc.protocols.ogcapi_schema import FLOATING, NUMERIC, default_crs, is_binary, is_json
-from wps_hpc.protocols.wps1_values import Encoding, inline_text, reference
+from wps_hpc.protocols.wps_values import Encoding, inline_text, reference
 
 #: What stands for a number that JSON does not have.
 _NO_NUMBERS = ("NaN", "INF", "-INF")

@@ -1,4 +1,4 @@
-"""OWS Common 1.1 (OGC 06-121r3): key-value pairs, exception reports, negotiation of version and language."""
+"""OWS Common 1.1 and 2.0 (06-121r3, r9): key-value pairs, exception reports, negotiation of version and language."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from wps_hpc.errors import (
     VersionNegotiationFailed,
 )
 from wps_hpc.protocols.answer import Answer
-from wps_hpc.protocols.xml import LANG, OWS, add, is_legal, root, to_bytes
+from wps_hpc.protocols.xml import LANG, OWS, OWS2, add, is_legal, root, to_bytes
 
 SERVICE = "WPS"
-_REPORT_PREFIXES: Mapping[str | None, str] = {"ows": OWS}
 
 
 # ------------------------------------------------------------------------------------------------- key-value pairs
@@ -171,26 +170,43 @@ def required_language(wanted: str | None, offered: Sequence[str]) -> str:
 # ----------------------------------------------------------------------------------------------- exception reports
 
 
-def add_exception(parent: etree._Element, code: str, text: str, locator: str | None) -> None:
-    """Append an ows:Exception (06-121r3 §8.3)."""
-    exception = add(parent, f"{{{OWS}}}Exception", exceptionCode=code, locator=locator)
-    add(exception, f"{{{OWS}}}ExceptionText", text)
+@dataclass(frozen=True)
+class Dialect:
+    """How a version of OWS Common writes its exception reports."""
+
+    namespace: str
+    version: str
+
+    def report(self, code: str, text: str, locator: str | None, language: str) -> etree._Element:
+        """An ows:ExceptionReport (06-121r3 and r9 §8)."""
+        return self._fill(
+            root(f"{{{self.namespace}}}ExceptionReport", None, {"ows": self.namespace}), code, text, locator, language
+        )
+
+    def add_report(
+        self, parent: etree._Element, code: str, text: str, locator: str | None, language: str
+    ) -> etree._Element:
+        """An ows:ExceptionReport within ``parent``."""
+        return self._fill(add(parent, f"{{{self.namespace}}}ExceptionReport"), code, text, locator, language)
+
+    def _fill(
+        self, element: etree._Element, code: str, text: str, locator: str | None, language: str
+    ) -> etree._Element:
+        element.set("version", self.version)
+        element.set(LANG, language)
+        exception = add(element, f"{{{self.namespace}}}Exception", exceptionCode=code, locator=locator)
+        add(exception, f"{{{self.namespace}}}ExceptionText", text)
+        return element
 
 
-def report(parent: etree._Element | None, code: str, text: str, locator: str | None, language: str) -> etree._Element:
-    """An ows:ExceptionReport of version 1.1.0: a document of its own, or within ``parent``."""
-    tag = f"{{{OWS}}}ExceptionReport"
-    element = root(tag, prefixes=_REPORT_PREFIXES) if parent is None else add(parent, tag)
-    element.set("version", "1.1.0")
-    element.set(LANG, language)
-    add_exception(element, code, text, locator)
-    return element
+OWS_1_1 = Dialect(OWS, "1.1.0")
+OWS_2_0 = Dialect(OWS2, "2.0.0")
 
 
-def exception_answer(error: ServiceError, language: str) -> Answer:
+def exception_answer(error: ServiceError, language: str, dialect: Dialect = OWS_1_1) -> Answer:
     """The exception as an HTTP response, with its status and, where it says when to come again, Retry-After."""
     headers = [("Cache-Control", "no-store")]
     if error.retry_after is not None:
         headers.append(("Retry-After", str(error.retry_after)))
-    document = to_bytes(report(None, error.code, error.text, error.locator, language))
+    document = to_bytes(dialect.report(error.code, error.text, error.locator, language))
     return Answer(document, status=error.http_status, headers=tuple(headers))

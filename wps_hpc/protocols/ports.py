@@ -47,12 +47,24 @@ class Intake(Protocol):
     def dismiss(self, job_id: str, by: str) -> Job:
         """Have the job ended; the answer may still be on its way to that. A final job stays as it is."""
 
+    def pause(self, job_id: str) -> Job:
+        """Have the job wait: held before it runs, suspended while it runs; the answer is the job as it is now."""
+
+    def resume(self, job_id: str) -> Job:
+        """Have a paused job go on; the answer is the job as it is now."""
+
+    def forget(self, job_id: str) -> None:
+        """Let an ended job go before its time."""
+
 
 class Store(Protocol):
     """The record of jobs."""
 
     def get(self, job_id: str) -> Job | None:
         """The job, or None when there is none, or none any more."""
+
+    def find(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
+        """The newest jobs that fit first; ``before`` is (created, id) of the last one of the page before."""
 
 
 class Results(Protocol):
@@ -71,22 +83,6 @@ class Results(Protocol):
         """The client's own account of inputs and outputs, when it asked to have it echoed."""
 
 
-class Steering(Protocol):
-    """Lists jobs, and steers them."""
-
-    def find(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
-        """The newest jobs that fit first; ``before`` is (created, id) of the last one of the page before."""
-
-    def pause(self, job: Job) -> Job:
-        """Ask that the job waits until it is resumed; the answer is the job as it is now."""
-
-    def resume(self, job: Job) -> Job:
-        """Ask that a paused job goes on; the answer is the job as it is now."""
-
-    def remove(self, job: Job) -> None:
-        """Let go of an ended job before its time."""
-
-
 @dataclass(frozen=True)
 class Backend:
     """Everything behind the protocols."""
@@ -95,4 +91,3 @@ class Backend:
     intake: Intake
     store: Store
     results: Results
-    steering: Steering

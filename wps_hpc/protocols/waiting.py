@@ -1,7 +1,8 @@
-"""Synchronous calls: a client that waits for its job gets it at its end, or is told why not."""
+"""How long the answer to an Execute waits for its job, in every protocol."""
 
 from __future__ import annotations
 
+from wps_hpc.config import Limits
 from wps_hpc.errors import SyncTimeLimit
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.protocols.ports import Intake
@@ -10,18 +11,36 @@ from wps_hpc.protocols.ports import Intake
 TIME_LIMIT = "the time limit of synchronous calls"
 
 
-def ended(intake: Intake, job: Job, seconds: float, advice: str) -> Job:
-    """The job at its end; one that has not ended after ``seconds`` is dismissed.
+class Waiting:
+    """Waits for jobs within the limits of the site."""
 
-    Raises SyncTimeLimit then, with ``advice``: how to run the process asynchronously by this client's protocol.
-    """
-    job = intake.wait(job.id, seconds)
-    if not job.final:
-        job = intake.dismiss(job.id, TIME_LIMIT)
-    ended_by_limit = job.state is JobState.DISMISSED and job.cancelled_by == TIME_LIMIT
-    if job.final and not ended_by_limit:
-        return job
-    raise SyncTimeLimit(
-        f"{job.process} did not finish within the {seconds:g} s that this server waits in a synchronous call, so "
-        f"the job was dismissed. {advice}"
-    )
+    def __init__(self, limits: Limits, intake: Intake) -> None:
+        self._limits = limits
+        self._intake = intake
+
+    def finished(self, job: Job, advice: str) -> Job:
+        """The job of a synchronous call at its end.
+
+        When that does not come in time, the job is dismissed; raises SyncTimeLimit with ``advice``, which says how to
+        run it asynchronously.
+        """
+        seconds = self._limits.sync_seconds
+        job = self._intake.wait(job.id, seconds)
+        if not job.final:
+            job = self._intake.dismiss(job.id, TIME_LIMIT)
+        ended_by_limit = job.state is JobState.DISMISSED and job.cancelled_by == TIME_LIMIT
+        if job.final and not ended_by_limit:
+            return job
+        raise SyncTimeLimit(
+            f"{job.process} did not finish within the {seconds:g} s that this server waits in a synchronous call, so "
+            f"the job was dismissed. {advice}"
+        )
+
+    def settled(self, job: Job) -> Job:
+        """The job of an asynchronous call after the grace in which a quick one ends (``limits.grace_seconds``)."""
+        seconds = self._limits.grace_seconds
+        return self._intake.wait(job.id, seconds) if seconds and not job.final else job
+
+    def patient(self, job: Job) -> Job:
+        """The job of a call that may take as long as a synchronous one, but is not dismissed when it takes longer."""
+        return self._intake.wait(job.id, self._limits.sync_seconds)

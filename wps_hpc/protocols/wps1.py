@@ -17,25 +17,21 @@ from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue
 from wps_hpc.config import Settings
 from wps_hpc.errors import (
     BY_CODE,
-    InvalidParameterValue,
-    InvalidUpdateSequence,
     NoApplicableCode,
+    NoSuchProcess,
     NotFound,
 )
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Mode
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.protocols.answer import XML_TYPE, Answer, FileAnswer, RecentDocuments, RevisionCache
+from wps_hpc.protocols.embedding import is_base64
+from wps_hpc.protocols.links import Addresses, output_name
 from wps_hpc.protocols.ows import negotiate_version, parse_query, preferred_language, required_language
+from wps_hpc.protocols.ows_service import Site, is_current, wanted_sections
 from wps_hpc.protocols.ports import Backend
-from wps_hpc.protocols.waiting import ended
-from wps_hpc.protocols.words import output_name
-from wps_hpc.protocols.wps1_capabilities import (
-    Site,
-    capabilities,
-    unchanged_capabilities,
-    wanted_sections,
-)
+from wps_hpc.protocols.waiting import Waiting
+from wps_hpc.protocols.wps1_capabilities import ALWAYS, SECTIONS, capabilities, unchanged_capabilities
 from wps_hpc.protocols.wps1_describe import description, descriptions, offered
 from wps_hpc.protocols.wps1_kvp import read_kvp
 from wps_hpc.protocols.wps1_lineage import add_bounding_box
@@ -49,13 +45,15 @@ from wps_hpc.protocols.wps1_request import (
     Operation,
     to_execute_request,
 )
-from wps_hpc.protocols.wps1_response import Addresses, Execution, execute_response, is_base64
+from wps_hpc.protocols.wps1_response import Execution, execute_response
 from wps_hpc.protocols.xml import WPS, root, to_bytes
 
 Reply: TypeAlias = Answer | FileAnswer
 
 #: Documents about jobs and the catalogue change; none may be kept by a cache on the way.
 NO_STORE = (("Cache-Control", "no-store"),)
+#: What to do when a synchronous call takes too long.
+_ADVICE = 'Run it asynchronously: storeExecuteResponse="true" and status="true".'
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ class Wps1:
         base = settings.server.base_url
         self._backend = backend
         self._limits = settings.limits
+        self._waiting = Waiting(settings.limits, backend.intake)
         self._languages = settings.server.languages
         self._site = Site(f"{base}/wps", settings.metadata, settings.server.languages)
         self._addresses = Addresses(base, self._site.service_instance)
@@ -129,20 +128,18 @@ class Wps1:
     def _describe(self, identifier: str) -> ProcessDescription:
         process = self._processes().get(identifier)
         if process is None:
-            raise InvalidParameterValue(
+            raise NoSuchProcess(
                 f"There is no process {identifier[:200]!r}; GetCapabilities lists those on offer.", "Identifier"
             )
         return process
 
     def _capabilities(self, operation: GetCapabilities) -> bytes:
         negotiate_version(operation.versions, SERVED)
-        sections = wanted_sections(operation.sections)
+        sections = wanted_sections(operation.sections, SECTIONS, ALWAYS)
         language = preferred_language(operation.languages, self._languages)
         revision = self._backend.catalogue.revision
-        if operation.update_sequence is not None:
-            if operation.update_sequence == str(revision):
-                return unchanged_capabilities(language, str(revision))
-            _check_not_newer(operation.update_sequence, revision)
+        if is_current(operation.update_sequence, revision):
+            return unchanged_capabilities(language, str(revision))
         render = partial(self._render_capabilities, sections, language, revision)
         return self._documents.get(revision, ("capabilities", sections, language), render)
 
@@ -174,25 +171,18 @@ class Wps1:
     def _execute(self, operation: Execute, owner: str | None) -> Reply:
         language = required_language(operation.language, self._languages)
         request = to_execute_request(operation, language, owner)
-        job = self._backend.intake.execute(request)
-        if request.mode is Mode.SYNC:
-            job = self._finished(job)
-        elif seconds := self._patience(request):
-            job = self._backend.intake.wait(job.id, seconds)
+        job = self._awaited(self._backend.intake.execute(request), request)
         execution = self._execution(job, request, request.lineage)
         if request.raw and job.state is JobState.SUCCEEDED:
             return raw_output(execution)
         return Answer(execute_response(execution), status=_http_status(job, request), headers=NO_STORE)
 
-    def _patience(self, request: ExecuteRequest) -> float:
-        """Seconds that the answer to an asynchronous call may wait for its job: a client that wants no status would
-        rather have the result, but what is stored is never dismissed for being slow (05-007r7 table 50)."""
-        return self._limits.grace_seconds if request.status else self._limits.sync_seconds
-
-    def _finished(self, job: Job) -> Job:
-        """The job of a synchronous call at its end; raises SyncTimeLimit when that does not come in time."""
-        advice = 'Run it asynchronously: storeExecuteResponse="true" and status="true".'
-        return ended(self._backend.intake, job, self._limits.sync_seconds, advice)
+    def _awaited(self, job: Job, request: ExecuteRequest) -> Job:
+        """The job when the answer goes out: a client that wants no status would rather have the result, but what is
+        stored is never dismissed for being slow (05-007r7 table 50)."""
+        if request.mode is Mode.SYNC:
+            return self._waiting.finished(job, _ADVICE)
+        return self._waiting.settled(job) if request.status else self._waiting.patient(job)
 
     def _execution(self, job: Job, request: ExecuteRequest, lineage: bytes | None) -> Execution:
         results = self._backend.results
@@ -215,15 +205,6 @@ def _shown(job: Job) -> tuple[Hashable, ...]:
 
 def _no_such_document() -> NotFound:
     return NotFound("There is no such status document: the job is unknown, was not stored, or has expired.")
-
-
-def _check_not_newer(theirs: str, ours: int) -> None:
-    """Raise InvalidUpdateSequence for a sequence beyond ours (06-121r3 table 25), or not of this service."""
-    counts = theirs.isascii() and theirs.isdigit() and len(theirs) < 100
-    if not counts or int(theirs) > ours:
-        raise InvalidUpdateSequence(
-            f"The updateSequence {theirs[:80]!r} is newer than the service's, {ours}, or not of this service."
-        )
 
 
 def _http_status(job: Job, request: ExecuteRequest) -> int:

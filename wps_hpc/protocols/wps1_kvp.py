@@ -28,7 +28,7 @@ from wps_hpc.protocols.wps1_request import (
     Operation,
     ResponseForm,
 )
-from wps_hpc.protocols.wps1_values import Encoding, bounding_box, inline_text, literal, reference, transmission
+from wps_hpc.protocols.wps_values import Encoding, bounding_box, inline_text, literal, reference, transmission
 
 
 def read_kvp(query: Query, describe: Describe) -> Operation:

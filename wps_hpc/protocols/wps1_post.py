@@ -23,7 +23,7 @@ from wps_hpc.protocols.wps1_request import (
     Operation,
     ResponseForm,
 )
-from wps_hpc.protocols.wps1_values import (
+from wps_hpc.protocols.wps_values import (
     Encoding,
     bounding_box,
     inline_document,
@@ -36,7 +36,7 @@ from wps_hpc.protocols.xml import OWS, WPS, XLINK
 from wps_hpc.protocols.xml_request import Content, Document, Node, read_document
 
 #: Elements whose content belongs to the process, not to the protocol.
-OPAQUE = frozenset({"ComplexData", "Body"})
+OPAQUE = frozenset({(WPS, "ComplexData"), (WPS, "Body")})
 
 
 def read_post(body: bytes, describe: Describe, charset: str | None = None) -> Operation:

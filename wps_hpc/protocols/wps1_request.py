@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from wps_hpc.errors import InvalidParameterValue, StorageNotSupported
+from wps_hpc.errors import InvalidParameterValue, NoSuchOutput, StorageNotSupported
 from wps_hpc.jobs.request import ExecuteRequest, Given, Mode, OutputWish, Transmission
 from wps_hpc.processes.description import ComplexData, Output, ProcessDescription
 
@@ -107,9 +107,7 @@ def _check_outputs(form: ResponseForm, process: ProcessDescription) -> None:
         identifier = wish.wanted.identifier
         if process.output(identifier) is None:
             known = ", ".join(output.identifier for output in process.outputs)
-            raise InvalidParameterValue(
-                f"{process.identifier} has no output {identifier[:80]!r}; it has {known}.", identifier
-            )
+            raise NoSuchOutput(f"{process.identifier} has no output {identifier[:80]!r}; it has {known}.", identifier)
         if identifier in seen:
             raise InvalidParameterValue(f"The output {identifier} is asked for twice.", identifier)
         seen.add(identifier)

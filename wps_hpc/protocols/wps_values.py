@@ -1,4 +1,4 @@
-"""Input values of WPS 1.0.0 (OGC 05-007r7 §10.2.1), whichever way they came: text into neutral values.
+"""Input values of WPS (OGC 05-007r7 §10.2.1, 14-065r2 §9.2), whichever way they came: text into neutral values.
 
 Types, ranges and formats are the jobs room's to check; here a value only has to be readable.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from joblauncher.formats.values import BoundingBoxValue, LiteralValue
-from wps_hpc.errors import InvalidParameterValue, MissingParameterValue
+from wps_hpc.errors import InvalidParameterValue, MissingParameterValue, WrongInputData
 from wps_hpc.jobs.request import InlineContent, Reference, Transmission
 from wps_hpc.processes import literals
 from wps_hpc.processes.description import Input, LiteralData
@@ -51,16 +51,16 @@ def inline_text(text: str, form: Encoding, identifier: str) -> InlineContent:
 def inline_document(document: bytes, form: Encoding, identifier: str) -> InlineContent:
     """Complex data that came as an XML element, in UTF-8."""
     if form.is_base64:
-        raise InvalidParameterValue(f"The input {identifier} is said to be base64 but holds XML elements.", identifier)
+        raise WrongInputData(f"The input {identifier} is said to be base64 but holds XML elements.", identifier)
     return InlineContent(document, form.mime_type, form.encoding, form.schema)
 
 
 def decode_base64(text: str, identifier: str) -> bytes:
-    """Decode Base64 that may be broken into lines; raises InvalidParameterValue for anything else."""
+    """Decode Base64 that may be broken into lines; raises WrongInputData for anything else."""
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidParameterValue(
+        raise WrongInputData(
             f"The input {identifier} is not valid base64 ({error}); send base64, or leave the encoding out.", identifier
         ) from error
 
@@ -71,7 +71,7 @@ def _encode(text: str, charset: str | None, identifier: str) -> bytes:
     try:
         return text.encode(codec or "utf-8")
     except UnicodeError as error:
-        raise InvalidParameterValue(
+        raise WrongInputData(
             f"The input {identifier} has characters that {charset} cannot express.", identifier
         ) from error
 
@@ -82,11 +82,9 @@ def bounding_box(
     """Two corners, in the axis order of the CRS exactly as they came (06-121r3 §10.2): nothing is ever swapped."""
     low, high = _numbers(lower, identifier), _numbers(upper, identifier)
     if not low or len(low) != len(high):
-        raise InvalidParameterValue(
-            f"The corners of {identifier} have {len(low)} and {len(high)} coordinates.", identifier
-        )
+        raise WrongInputData(f"The corners of {identifier} have {len(low)} and {len(high)} coordinates.", identifier)
     if dimensions is not None and dimensions.strip() != str(len(low)):
-        raise InvalidParameterValue(
+        raise WrongInputData(
             f"{identifier} is said to have {dimensions[:20]} dimensions but has {len(low)}.", identifier
         )
     return BoundingBoxValue(low, high, crs or None)
@@ -96,9 +94,9 @@ def _numbers(texts: Sequence[str], identifier: str) -> tuple[float, ...]:
     try:
         numbers = tuple(literals.parse("double", text) for text in texts)
     except literals.LiteralError as error:
-        raise InvalidParameterValue(f"{identifier} has a coordinate that cannot be: {error}.", identifier) from error
+        raise WrongInputData(f"{identifier} has a coordinate that cannot be: {error}.", identifier) from error
     if not all(map(math.isfinite, numbers)):
-        raise InvalidParameterValue(f"The coordinates of {identifier} must be finite.", identifier)
+        raise WrongInputData(f"The coordinates of {identifier} must be finite.", identifier)
     return numbers
 
 
