@@ -12,7 +12,7 @@ import pytest
 from joblauncher.formats.values import BoundingBoxValue, LiteralValue
 from tests.protocols.ogcapi import STANDARD, Api, local_site
 from wps_hpc.jobs.job import JobState
-from wps_hpc.jobs.request import InlineContent, Mode, Reference, Transmission
+from wps_hpc.jobs.request import InlineContent, Mode, Reference, Subscriber, Transmission
 
 GML = "<a xmlns='urn:x'>é</a>"
 FEATURE = {"type": "Feature", "properties": {"n": 1.5}, "geometry": None}
@@ -222,6 +222,20 @@ def test_a_document_as_a_page(api: Api) -> None:
     answer = api.open("/processes/echo/execution", "POST", headers, data=body)
     assert (answer.status, answer.media_type) == (200, "text/html")
     assert b"&lt;a&gt;" in answer.body
+
+
+# ----------------------------------------------------------------------------------------------------------- callbacks
+
+
+def test_a_subscriber_is_handed_on(api: Api) -> None:
+    uris = {"successUri": "https://s.example/", "failedUri": "https://f.example/"}
+    api.execute("echo", {"text": "a"}, subscriber=uris)
+    assert api.site.received.subscriber == Subscriber("https://s.example/", None, "https://f.example/")
+
+
+@pytest.mark.parametrize("given", ["x", [], {}, {"failedUri": "https://f.example/"}, {"successUri": 5}])
+def test_subscribers_that_are_none(api: Api, given: Any) -> None:
+    assert api.execute("echo", subscriber=given).code == (400, "InvalidParameterValue", "subscriber")
 
 
 # -------------------------------------------------------------------------------------------------------------- inputs

@@ -67,6 +67,18 @@ def test_the_definition_is_openapi(api: Api, public: Api) -> None:
         validate_openapi(document)
 
 
+def test_callbacks_are_told_of_where_they_are_on(tmp_path: Path) -> None:
+    api = Api(Site(tmp_path), callbacks={"hosts": ("*",)})
+    assert f"{CLASSES}/callback" in api.get("/conformance").json["conformsTo"]
+    document = api.get("/api").json
+    validate_openapi(document)
+    assert set(document["paths"]["/processes/{processID}/execution"]["post"]["callbacks"]) == {
+        "successUri",
+        "inProgressUri",
+        "failedUri",
+    }
+
+
 def test_the_definition_has_every_route_and_no_other(api: Api, public: Api) -> None:
     paths = api.get("/api").json["paths"]
     assert {path: {*operations} for path, operations in paths.items()} == {

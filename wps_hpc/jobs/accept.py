@@ -30,6 +30,7 @@ from wps_hpc.errors import (
 )
 from wps_hpc.jobs.addresses import check_reference
 from wps_hpc.jobs.admission import check_admission
+from wps_hpc.jobs.callbacks import check_subscriber
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Given, InlineContent, Mode, NestedGiven, Reference
 from wps_hpc.jobs.requestjson import save_secrets, to_json
@@ -71,6 +72,7 @@ class Intake:
             raise NoSuchProcess(f"There is no process {request.process[:200]!r} here.", "Identifier")
         wanted = validated(entry.description, request, self._settings)
         self._check_references(wanted)
+        check_subscriber(wanted.subscriber, self._settings.callbacks)
         with _in_service_words():
             self._check_room()
             self._turn_away_early(wanted)

@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from joblauncher.formats.records import Failure
 from wps_hpc.config import Limits, Settings
-from wps_hpc.jobs import spent
+from wps_hpc.jobs import outbox, spent
 from wps_hpc.jobs.admission import Load, check_admission
 from wps_hpc.jobs.database import ADMISSION_LOCK, Database, StoreBusy, StoreError, StoreFull
 from wps_hpc.jobs.job import (
@@ -500,6 +500,7 @@ class Store:
 
         def forget(connection: Connection) -> None:
             submission_id = connection.execute(_REMOVE, {"job": job_id}).scalar_one_or_none()
+            outbox.forget(connection, job_id)
             if submission_id is not None:
                 connection.execute(_REMOVE_SUBMISSION, {"submission": submission_id})
 
@@ -624,6 +625,7 @@ def _write(connection: Connection, steps: Sequence[tuple[Job, Job]], with_reques
     if requests:
         connection.execute(_WRITE_REQUEST, requests)
     spent.record(connection, steps)
+    outbox.record(connection, steps)
 
 
 def _submission_update(change: SubmissionChange) -> Any:

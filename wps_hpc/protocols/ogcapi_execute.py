@@ -7,7 +7,7 @@ from typing import Any
 
 from joblauncher.formats.records import WantedOutput
 from wps_hpc.errors import BadRequest, InvalidParameterValue
-from wps_hpc.jobs.request import ExecuteRequest, Mode, OutputWish, Transmission
+from wps_hpc.jobs.request import ExecuteRequest, Mode, OutputWish, Subscriber, Transmission
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.protocols.ogcapi_body import read_json
 from wps_hpc.protocols.ogcapi_describe import runs_async, runs_sync
@@ -35,6 +35,7 @@ def read_execute(request: Request, process: ProcessDescription, language: str) -
         raw=_is_raw(body.get("response", "raw")),
         language=language,
         owner=request.owner,
+        subscriber=_subscriber(body.get("subscriber")),
     )
 
 
@@ -49,6 +50,22 @@ def _is_raw(response: Any) -> bool:
     if not isinstance(response, str) or response not in _RESPONSES:
         raise InvalidParameterValue(f"response must be one of {', '.join(_RESPONSES)}.", "response")
     return _RESPONSES[response]
+
+
+#: The occasions of subscriber.yaml, and what they are called here.
+_OCCASIONS = {"successUri": "success", "inProgressUri": "in_progress", "failedUri": "failed"}
+
+
+def _subscriber(given: Any) -> Subscriber | None:
+    """Where the client wants to be told of the job (18-062r2 §12); whether it may, is the jobs room's to say."""
+    if given is None:
+        return None
+    if not isinstance(given, dict) or not isinstance(given.get("successUri"), str):
+        raise InvalidParameterValue("subscriber must be an object with at least a successUri.", "subscriber")
+    wanted = {ours: given.get(name) for name, ours in _OCCASIONS.items()}
+    if not all(uri is None or isinstance(uri, str) for uri in wanted.values()):
+        raise InvalidParameterValue("Each URI of the subscriber must be a string.", "subscriber")
+    return Subscriber(**wanted)
 
 
 # -------------------------------------------------------------------------------------------------------------- outputs

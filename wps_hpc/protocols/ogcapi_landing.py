@@ -19,6 +19,8 @@ def conformance_classes(settings: Settings) -> list[str]:
     names = [*_ALWAYS]
     if settings.server.job_control:
         names += _WITH_CONTROL
+    if settings.callbacks.hosts:
+        names.append("callback")
     return [f"{_CLASSES}/{name}" for name in names]
 
 

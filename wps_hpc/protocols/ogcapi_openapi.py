@@ -208,7 +208,7 @@ def _execute(has_callbacks: bool) -> Part:
 
 def _callbacks() -> Part:
     """What this server sends to a subscriber (18-062r2 §12)."""
-    sent = {"successUri": "results", "inProgressUri": "statusInfo", "failedUri": "exception"}
+    sent = {"successUri": "results", "inProgressUri": "statusInfo", "failedUri": "statusInfo"}
     return {
         name: {
             f"{{$request.body#/subscriber/{name}}}": {
