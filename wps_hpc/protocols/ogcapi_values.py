@@ -18,6 +18,7 @@ from wps_hpc.processes.formats import matching
 from wps_hpc.protocols.ogcapi_body import Number
 from wps_hpc.protocols.ogcapi_schema import FLOATING, NUMERIC, default_crs, is_binary, is_json
 from wps_hpc.protocols.wps_values import Encoding, inline_text, reference
+from wps_hpc.protocols.xml import is_legal
 
 #: What stands for a number that JSON does not have.
 _NO_NUMBERS = ("NaN", "INF", "-INF")
@@ -86,8 +87,9 @@ def _literal_text(described: Input, data_type: str, value: Any) -> str:
         return "true" if value else "false"
     if data_type in NUMERIC:
         return _number_text(described, data_type, value)
-    if not isinstance(value, str):
-        raise _wrong(described, f"a string ({data_type})")
+    if not isinstance(value, str) or not is_legal(value):
+        # Job records are XML, too: what that cannot carry is refused here rather than at the end of the job.
+        raise _wrong(described, f"a string ({data_type}) of characters that XML allows")
     return value
 
 
