@@ -158,6 +158,13 @@ def post(posting: Posting, inputs: Inputs, cancelled: Callable[[], bool], tls: s
 
 def _status(exchange: _Exchange, patience: _Patience, tls: ssl.SSLContext | None) -> int:
     """The HTTP status that a request is answered with; the rest of the answer is not waited for."""
+    with _answering(exchange, patience, tls) as response:
+        return response.status
+
+
+@contextmanager
+def _answering(exchange: _Exchange, patience: _Patience, tls: ssl.SSLContext | None) -> Iterator[httpcore.Response]:
+    """The answer to one request, its body still to come; the connection is closed in the end."""
     patience.check()
     network = _JudgedNetwork(patience.inputs, patience)
     with (
@@ -169,7 +176,7 @@ def _status(exchange: _Exchange, patience: _Patience, tls: ssl.SSLContext | None
             content=_sent(exchange.body),
         ) as response,
     ):
-        return response.status
+        yield response
 
 
 @contextmanager
@@ -370,18 +377,7 @@ def _follow(exchange: _Exchange, part: Path, terms: Terms, patience: _Patience) 
 
 def _perform(exchange: _Exchange, part: Path, terms: Terms, patience: _Patience) -> Fetched | _Exchange:
     """One request: the document, or where to ask next."""
-    patience.check()
-    with (
-        httpcore.ConnectionPool(
-            ssl_context=terms.tls or _tls(), network_backend=_JudgedNetwork(terms.inputs, patience)
-        ) as pool,
-        pool.stream(
-            exchange.method,
-            _wire_url(exchange.url),
-            headers=exchange.wire_headers(),
-            content=_sent(exchange.body),
-        ) as response,
-    ):
+    with _answering(exchange, patience, terms.tls) as response:
         headers = httpx.Headers(response.headers)
         if response.status in _REDIRECTS:
             return _next(exchange, response.status, headers, terms)

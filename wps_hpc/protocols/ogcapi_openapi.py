@@ -17,6 +17,7 @@ Part = dict[str, Any]
 #: What can be answered to anything: the server's own faults, and what is refused before an operation begins.
 _ANY = (400, 406, 408, 414, 431, 500, 503)
 _BODY = (413, 415)
+_EARLY = (414, 431)
 _TEXTS: Mapping[int, str] = {
     200: "As asked for.",
     201: "The job was made, and is run asynchronously; Location leads to its status.",
@@ -89,10 +90,11 @@ def _schemas(has_callbacks: bool) -> Part:
 
 
 def _responses() -> Part:
-    """The problems, by HTTP status."""
+    """The problems, by HTTP status. What is refused before its path is known comes as WPS has it."""
     content = {PROBLEM_TYPE: {"schema": ref("exception")}, "text/html": {"schema": {"type": "string"}}}
+    as_wps = {"text/xml": {"schema": {"type": "string"}}}
     return {
-        f"Problem{status}": {"description": text, "content": content}
+        f"Problem{status}": {"description": text, "content": as_wps if status in _EARLY else content}
         for status, text in _TEXTS.items()
         if status >= 400
     }

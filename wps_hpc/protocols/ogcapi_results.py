@@ -281,11 +281,11 @@ def _value_part(made: Made, identifier: str, value: Value, wish: OutputWish | No
 
 
 def _file_chunks(made: Made, value: FileValue) -> Callable[[], Iterator[bytes]]:
-    # Opened now: what is not there any more must be told before the answer begins.
-    stream = made.open(value)
+    # What is not there any more must be told before the answer begins.
+    made.open(value).close()
 
     def chunks() -> Iterator[bytes]:
-        with stream:
+        with made.open(value) as stream:
             while chunk := stream.read(_CHUNK):
                 yield chunk
 
