@@ -1,8 +1,9 @@
 """The web side: one WSGI application with a small routing table.
 
 ====================================  =================================================================
-``/wps``                              WPS: GET with key-value pairs, POST with XML
-``/wps/status/<job id>.xml``          the status document of a stored WPS 1.0.0 job
+``/wps``                              WPS 1.0.0 and 2.0: GET with key-value pairs, POST with XML
+``/wps/status/<job id>.xml``          the status document of WPS 1.0.0 of a stored job
+``/wps/outputs/<job id>/<name>``      a literal or bounding box by reference (WPS 2.0)
 ``/outputs/<job id>/<name>``          an output file
 ``/``, ``/api``, ``/conformance``,    OGC API - Processes, which has the front page
 ``/processes…``, ``/jobs…``
@@ -20,6 +21,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, TypeAlias
@@ -43,7 +45,8 @@ from wps_hpc.protocols.ogcapi import OgcApi
 from wps_hpc.protocols.ogcapi_http import Request, parse_parameters, with_headers
 from wps_hpc.protocols.ows import exception_answer
 from wps_hpc.protocols.ports import Backend
-from wps_hpc.protocols.wps1 import Wps1
+from wps_hpc.protocols.waiting import Waiting
+from wps_hpc.protocols.wps import Wps
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -92,13 +95,15 @@ class WebSide:
         self._settings = settings
         self._backend = backend
         self._mounts = dict(mounts)
-        self._wps = Wps1(settings, backend)
-        self._api = OgcApi(settings, backend, tuple(self._mounts))
+        waiting = Waiting(settings, backend.intake)
+        self._wps = Wps(settings, backend, waiting)
+        self._api = OgcApi(settings, backend, waiting, tuple(self._mounts))
         wps: Resource = {"GET": self._get_wps, "POST": self._post_wps}
         self._exact: Mapping[str, Resource] = {"/wps": wps, "/wps/": wps}
         #: By the path's first parts; the view gets the rest.
         self._below: Mapping[str, Resource] = {
             "/wps/status/": {"GET": self._status},
+            "/wps/outputs/": {"GET": self._plain_output},
             "/outputs/": {"GET": self._output},
         }
         self._cors = _cors_headers(settings.server.allow_origin)
@@ -131,15 +136,10 @@ class WebSide:
         try:
             reply = self._route(environ)
             return file_response(reply, environ) if isinstance(reply, FileAnswer) else reply
-        except ServiceError as error:
-            return self._told(error, environ)
-        except (StoreBusy, StoreFull) as error:
-            log.warning("%s %.200r: %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), error)
-            return self._told(_STORE_ERRORS[type(error)], environ)
         except Exception as error:
-            return self._told(_incident(error, environ), environ)
+            return self._reported(_told(environ, error), environ)
 
-    def _told(self, error: ServiceError, environ: WSGIEnvironment) -> Answer:
+    def _reported(self, error: ServiceError, environ: WSGIEnvironment) -> Answer:
         """What a client is told of an error, in the words of the protocol that it speaks."""
         if self._api.owns(_path(environ)):
             return self._api.problem(error, self._bare_request(environ))
@@ -157,7 +157,9 @@ class WebSide:
         allowed = ", ".join([*resource, "HEAD", "OPTIONS"])
         if method == "OPTIONS":
             return Answer(b"", "text/plain", 204, (("Allow", allowed), *self._preflight(resource)))
-        return with_headers(self._told(MethodNotAllowed(f"This address takes {allowed}."), environ), ("Allow", allowed))
+        return with_headers(
+            self._reported(MethodNotAllowed(f"This address takes {allowed}."), environ), ("Allow", allowed)
+        )
 
     def _api_resource(self, environ: WSGIEnvironment) -> Resource | None:
         """A resource of OGC API - Processes, its handlers as views."""
@@ -206,12 +208,12 @@ class WebSide:
         )
 
     def _get_wps(self, environ: WSGIEnvironment, rest: str) -> Reply:
-        return self._wps.get(environ.get("QUERY_STRING", ""), self._owner(environ))
+        return self._wps.get(environ.get("QUERY_STRING", ""), self._owner(environ), partial(_told, environ))
 
     def _post_wps(self, environ: WSGIEnvironment, rest: str) -> Reply:
         server, limits = self._settings.server, self._settings.limits
         body = read_body(environ, limits.request_bytes, server.body_timeout)
-        return self._wps.post(body, body_charset(environ), self._owner(environ))
+        return self._wps.post(body, body_charset(environ), self._owner(environ), partial(_told, environ))
 
     def _status(self, environ: WSGIEnvironment, rest: str) -> Answer:
         named = _STATUS_NAME.fullmatch(rest)
@@ -220,10 +222,10 @@ class WebSide:
         return self._wps.status(named[1].lower())
 
     def _output(self, environ: WSGIEnvironment, rest: str) -> FileAnswer:
-        named = _OUTPUT_NAME.fullmatch(rest)
-        if named is None:
-            raise NotFound("An output is at /outputs/<job id>/<file name>.")
-        return open_output(self._backend, named[1].lower(), _decoded(named[2]))
+        return open_output(self._backend, *_named_output(rest))
+
+    def _plain_output(self, environ: WSGIEnvironment, rest: str) -> Answer:
+        return self._wps.output(*_named_output(rest))
 
     def _owner(self, environ: WSGIEnvironment) -> str | None:
         """Who the proxy says is asking; believed of listed proxies alone."""
@@ -241,6 +243,14 @@ def _decoded(path: str) -> str:
     return path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
+def _named_output(rest: str) -> tuple[str, str]:
+    """Job and name of an output; raises NotFound."""
+    named = _OUTPUT_NAME.fullmatch(rest)
+    if named is None:
+        raise NotFound("An output is at /outputs/<job id>/<file name>.")
+    return named[1].lower(), _decoded(named[2])
+
+
 def _cors_headers(origin: str | None) -> tuple[tuple[str, str], ...]:
     if origin is None:
         return ()
@@ -254,6 +264,16 @@ def _is_within(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> b
     except ValueError:
         return False
     return any(parsed in network for network in networks)
+
+
+def _told(environ: WSGIEnvironment, error: Exception) -> ServiceError:
+    """What a client is told of whatever went wrong."""
+    if isinstance(error, ServiceError):
+        return error
+    if type(error) in _STORE_ERRORS:
+        log.warning("%s %.200r: %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), error)
+        return _STORE_ERRORS[type(error)]
+    return _incident(error, environ)
 
 
 def _incident(error: Exception, environ: WSGIEnvironment) -> ServiceError:

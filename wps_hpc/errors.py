@@ -133,6 +133,16 @@ class ModeNotSupported(InvalidParameterValue):
     """The process does not run in the way that the client wants to wait for it."""
 
 
+class ResultNotReady(ServiceError):
+    """The job has not ended yet; the locator is the job."""
+
+    http_status = 400
+
+
+class ExecutionFailed(ServiceError):
+    """The job ended in a failure of its own, which no code describes."""
+
+
 class Forbidden(ServiceError):
     """The client may not do this, to this job: NoApplicableCode with 403."""
 

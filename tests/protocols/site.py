@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from joblauncher.formats.records import Failure
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, NestedValue, Value
+from wps_hpc.config import Settings
 from wps_hpc.errors import (
     PARALLEL_LIMIT_TEXT,
     InvalidParameterValue,
@@ -23,8 +24,9 @@ from wps_hpc.errors import (
     ServerBusy,
 )
 from wps_hpc.jobs.job import Job, JobState
-from wps_hpc.jobs.request import ExecuteRequest, Given, InlineContent, Reference
+from wps_hpc.jobs.request import ExecuteRequest, Given, InlineContent, NestedGiven, Reference
 from wps_hpc.jobs.store import JobFilter
+from wps_hpc.jobs.validate import validated
 from wps_hpc.processes import literals
 from wps_hpc.processes.description import (
     AllowedRange,
@@ -35,6 +37,7 @@ from wps_hpc.processes.description import (
     LiteralData,
     Metadata,
     NestedInputs,
+    NestedOutputs,
     Output,
     ProcessDescription,
     Translation,
@@ -78,6 +81,9 @@ def _echoed(value: Given, name: str, folder: Path) -> Value:
         return FileValue(path, form.mime_type, form.encoding, form.schema, len(value.content))
     if isinstance(value, Reference):
         return LiteralValue(repr(value))
+    if isinstance(value, NestedGiven):
+        inner = {inner: tuple(_echoed(item, inner, folder) for item in items) for inner, items in value.values.items()}
+        return NestedValue(inner)
     assert isinstance(value, LiteralValue | BoundingBoxValue)
     return value
 
@@ -145,13 +151,44 @@ NESTED = ProcessDescription(
     "nested", inputs=(Input("outer", data=NestedInputs((Input("inner"),))),), outputs=(Output("text"),)
 )
 
+NESTING = ProcessDescription(
+    "nesting",
+    keywords=("nested", "test"),
+    inputs=(
+        Input(
+            "outer",
+            data=NestedInputs(
+                (
+                    Input("count", data=LiteralData("integer")),
+                    Input("note", data=ComplexData((TEXT, GML)), min_occurs=0),
+                    Input("deeper", data=NestedInputs((Input("label"),)), min_occurs=0, max_occurs=None),
+                )
+            ),
+            max_occurs=2,
+        ),
+    ),
+    outputs=(
+        Output(
+            "outer",
+            data=NestedOutputs(
+                (
+                    Output("count", data=LiteralData("integer")),
+                    Output("note", data=ComplexData((TEXT, GML)), optional=True),
+                    Output("deeper", data=NestedOutputs((Output("label"),)), optional=True),
+                )
+            ),
+        ),
+    ),
+)
+
 OFFERS = (
     Offer(ECHO, echo),
     Offer(EVERYTHING, nothing),
     Offer(NESTED, echo),
+    Offer(NESTING, echo),
+    Offer(replace(ECHO, identifier="async.only", sync="refused"), echo),
     Offer(replace(ECHO, identifier="sync.only", store_supported=False, status_supported=False), echo),
     Offer(replace(ECHO, identifier="no.status", status_supported=False), echo),
-    Offer(replace(ECHO, identifier="async.only", sync="refused"), echo),
     Offer(ProcessDescription("refuses", outputs=(Output("text"),)), refuse),
     Offer(ProcessDescription("silent", outputs=(Output("text"),)), nothing),
     Offer(ProcessDescription("slow", outputs=(Output("text"),)), nothing),
@@ -201,13 +238,16 @@ class Site:
         if request.process == "broken":
             raise RuntimeError("the secret of the server room is 0000")
         offer = self.catalogue.offers[request.process]
-        check_request(request, offer.description)
+        if request.protocol == "wps1":
+            check_request(request, offer.description)
+        else:
+            request = validated(offer.description, request, Settings())
         job = Job(
             id=str(uuid.uuid4()),
             process=request.process,
             process_version=offer.description.version,
             protocol=request.protocol,
-            mode=request.mode,
+            mode=request.mode.value,
             state=JobState.ACCEPTED,
             message="",
             percent=0,

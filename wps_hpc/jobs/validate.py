@@ -66,7 +66,7 @@ _MODE_LOCATORS = {"wps1": "status"}
 _RAW_IN_PARTS = frozenset({"ogcapi"})
 
 #: What a literal or bounding box may be asked for as: it has no formats of its own.
-_PLAIN_TYPES = ("text/plain", "text/xml", "application/xml", "application/json")
+_PLAIN_TYPES = ("text/plain", "application/xml", "application/json")
 
 _NUMBERS = frozenset({"integer", "nonNegativeInteger", "positiveInteger", "float", "double", "scale", "angle"})
 

@@ -9,6 +9,8 @@ from threading import Lock
 from typing import BinaryIO
 
 XML_TYPE = "text/xml; charset=utf-8"
+#: Documents about jobs and the catalogue change; none may be kept by a cache on the way.
+NO_STORE = (("Cache-Control", "no-store"),)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,17 @@ class Addresses:
         """The status document of a job."""
         return f"{self.base}/wps/status/{job.id}.xml"
 
+    def plain(self, job: Job, identifier: str, suffix: str) -> str:
+        """A literal or bounding box of a job, in one of PLAIN_SUFFIXES."""
+        return f"{self.base}/wps/outputs/{job.id}/{quote(identifier, safe='')}{suffix}"
+
     def output(self, job: Job, value: FileValue) -> str:
         """An output file of a job."""
         return f"{self.base}/outputs/{job.id}/{quote(output_name(value))}"
+
+
+#: The two forms in which a literal or bounding box is served, by the end of its address.
+PLAIN_SUFFIXES = (".xml", ".txt")
 
 
 def output_name(value: FileValue) -> str:

@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from wps_hpc.config import Settings
-from wps_hpc.errors import NoSuchJob, NoSuchProcess, NotFound, ServiceError
+from wps_hpc.errors import NoSuchJob, NoSuchProcess, NotFound, ResultNotReady, ServiceError
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Mode
 from wps_hpc.processes.description import ProcessDescription
@@ -54,7 +54,6 @@ from wps_hpc.protocols.ogcapi_landing import conformance_classes, landing_page
 from wps_hpc.protocols.ogcapi_links import Addresses, Link, link, selves
 from wps_hpc.protocols.ogcapi_openapi import openapi
 from wps_hpc.protocols.ogcapi_problems import (
-    ResultNotReady,
     failure,
     problem,
 )
@@ -109,12 +108,12 @@ class OgcApi:
     ``others`` are paths beside this API that the landing page names.
     """
 
-    def __init__(self, settings: Settings, backend: Backend, others: tuple[str, ...] = ()) -> None:
+    def __init__(self, settings: Settings, backend: Backend, waiting: Waiting, others: tuple[str, ...]) -> None:
         self._settings = settings
         self._backend = backend
         self._others = others
         self._addresses = Addresses(settings.server.base_url)
-        self._waiting = Waiting(settings.limits, backend.intake)
+        self._waiting = waiting
         self._control = JobControl(settings.server, backend.intake)
         self._documents = RevisionCache()
 

@@ -49,6 +49,9 @@ def _links(addresses: Addresses, *, lists_jobs: bool) -> list[Link]:
 
 def _beside(addresses: Addresses, others: tuple[str, ...]) -> list[Link]:
     """The service's other faces: WPS, and what is mounted beside it."""
-    capabilities = f"{addresses.base}/wps?service=WPS&request=GetCapabilities"
-    wps = link(capabilities, "related", "The same processes by WPS", "text/xml")
-    return [wps, *(link(f"{addresses.base}{path}", "related", path.strip("/"), None) for path in others)]
+    capabilities = f"{addresses.base}/wps?service=WPS&request=GetCapabilities&AcceptVersions="
+    wps = [
+        link(capabilities + accepted, "related", f"The same processes by WPS {version}", "text/xml")
+        for version, accepted in (("2.0", "2.0.0"), ("1.0.0", "1.0.0"))
+    ]
+    return [*wps, *(link(f"{addresses.base}{path}", "related", path.strip("/"), None) for path in others)]

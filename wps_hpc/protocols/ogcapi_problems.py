@@ -10,14 +10,18 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from wps_hpc.errors import BY_CODE, MethodNotAllowed, NoApplicableCode, NoSuchJob, NoSuchProcess, NotFound, ServiceError
+from wps_hpc.errors import (
+    BY_CODE,
+    MethodNotAllowed,
+    NoApplicableCode,
+    NoSuchJob,
+    NoSuchProcess,
+    ResultNotReady,
+    ServiceError,
+)
 from wps_hpc.jobs.job import Job, JobState
 
 _STANDARD = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0"
-
-
-class ResultNotReady(NotFound):
-    """The job has not ended yet (18-062r2 §7.13.4)."""
 
 
 class JobDismissed(ServiceError):
@@ -35,7 +39,7 @@ _TYPES: Mapping[type[ServiceError], str] = {
     MethodNotAllowed: _PLAIN,
 }
 #: HTTP statuses that this standard has and WPS has not.
-_STATUSES: Mapping[type[ServiceError], int] = {NoSuchProcess: 404, NoSuchJob: 404}
+_STATUSES: Mapping[type[ServiceError], int] = {NoSuchProcess: 404, NoSuchJob: 404, ResultNotReady: 404}
 
 #: What each exceptionCode means, in a few words: the title of a problem.
 TITLES: Mapping[str, str] = {

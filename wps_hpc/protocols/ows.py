@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from lxml import etree
@@ -15,9 +15,11 @@ from wps_hpc.errors import (
     VersionNegotiationFailed,
 )
 from wps_hpc.protocols.answer import Answer
-from wps_hpc.protocols.xml import LANG, OWS, OWS2, add, is_legal, root, to_bytes
+from wps_hpc.protocols.xml import LANG, OWS, add, is_legal, root, to_bytes
 
 SERVICE = "WPS"
+#: The versions of WPS that this server speaks.
+VERSIONS = ("1.0.0", "2.0.0")
 
 
 # ------------------------------------------------------------------------------------------------- key-value pairs
@@ -108,29 +110,35 @@ def check_service(service: str | None) -> None:
         raise InvalidParameterValue(f"This is a WPS, not {service[:80]!r}.", "service")
 
 
-def check_version(version: str | None, served: Sequence[str]) -> None:
-    """The mandatory ``version`` of every operation but GetCapabilities (06-121r3 §9.2.1)."""
+def check_version(version: str | None, expected: str) -> None:
+    """The mandatory ``version`` of every operation but GetCapabilities (06-121r3 and r9 §9.2.1)."""
     if version is None:
-        raise MissingParameterValue(
-            f"The parameter version is missing; this service has {', '.join(served)}.", "version"
-        )
-    if version not in served:
+        raise MissingParameterValue(f"The parameter version is missing; it must be {expected}.", "version")
+    if version != expected:
         raise InvalidParameterValue(
-            f"Version {version[:80]!r} is not served here; this service has {', '.join(served)}.", "version"
+            f"The version cannot be {version[:80]!r} here; this service has {', '.join(VERSIONS)}.", "version"
         )
 
 
-def negotiate_version(accepted: Iterable[str], served: Sequence[str]) -> str:
-    """The first of AcceptVersions that is served, the highest served one for an empty list (06-121r3 §7.3.2)."""
+def negotiate_version(accepted: Iterable[str], asked: str | None = None) -> str:
+    """The first of AcceptVersions that is served, the highest served one for an empty list (06-121r3 §7.3.2).
+
+    ``asked`` is the parameter version, which GetCapabilities does not have but many clients send. Raises
+    VersionNegotiationFailed, or InvalidParameterValue for an ``asked`` that is not served.
+    """
     wanted = tuple(accepted)
     for version in wanted:
-        if version in served:
+        if version in VERSIONS:
             return version
     if wanted:
         raise VersionNegotiationFailed(
-            f"None of the AcceptVersions {', '.join(wanted)[:200]} is served; this service has {', '.join(served)}."
+            f"None of the AcceptVersions {', '.join(wanted)[:200]} is served; this service has {', '.join(VERSIONS)}."
         )
-    return max(served)
+    if asked is not None and asked not in VERSIONS:
+        raise InvalidParameterValue(
+            f"Version {asked[:80]!r} is not served here; this service has {', '.join(VERSIONS)}.", "version"
+        )
+    return asked or max(VERSIONS)
 
 
 def match_language(wanted: str, offered: Sequence[str]) -> str | None:
@@ -155,14 +163,15 @@ def preferred_language(wanted: Iterable[str], offered: Sequence[str]) -> str:
     return next((language for language in matches if language), offered[0])
 
 
-def required_language(wanted: str | None, offered: Sequence[str]) -> str:
-    """The language of DescribeProcess and Execute, which «must be a language listed in the Capabilities»."""
+def required_language(wanted: str | None, offered: Sequence[str], locator: str = "language") -> str:
+    """The language of DescribeProcess and Execute, which «must be a language listed in the Capabilities»; raises
+    InvalidParameterValue."""
     if wanted is None:
         return offered[0]
     language = match_language(wanted, offered)
     if language is None:
         raise InvalidParameterValue(
-            f"The language {wanted[:80]!r} is not offered; choose from {', '.join(offered)}.", "language"
+            f"The language {wanted[:80]!r} is not offered; choose from {', '.join(offered)}.", locator
         )
     return language
 
@@ -172,16 +181,25 @@ def required_language(wanted: str | None, offered: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a version of OWS Common writes its exception reports."""
+    """How a version of OWS Common writes its exception reports.
+
+    ``codes`` says what the service calls errors by their class: exceptionCode and HTTP status, where these are not the
+    error's own; a subclass is called what its nearest base is called.
+    """
 
     namespace: str
     version: str
+    codes: Mapping[type[ServiceError], tuple[str, int]] = field(default_factory=dict)
+
+    def called(self, error: ServiceError) -> tuple[str, int]:
+        """exceptionCode and HTTP status of an error."""
+        known = next((kind for kind in type(error).__mro__ if kind in self.codes), None)
+        return (error.code, error.http_status) if known is None else self.codes[known]
 
     def report(self, code: str, text: str, locator: str | None, language: str) -> etree._Element:
         """An ows:ExceptionReport (06-121r3 and r9 §8)."""
-        return self._fill(
-            root(f"{{{self.namespace}}}ExceptionReport", None, {"ows": self.namespace}), code, text, locator, language
-        )
+        element = root(f"{{{self.namespace}}}ExceptionReport", prefixes={"ows": self.namespace})
+        return self._fill(element, code, text, locator, language)
 
     def add_report(
         self, parent: etree._Element, code: str, text: str, locator: str | None, language: str
@@ -199,8 +217,8 @@ class Dialect:
         return element
 
 
+#: That of WPS 1.0.0, whose exceptionCodes are the errors' own.
 OWS_1_1 = Dialect(OWS, "1.1.0")
-OWS_2_0 = Dialect(OWS2, "2.0.0")
 
 
 def exception_answer(error: ServiceError, language: str, dialect: Dialect = OWS_1_1) -> Answer:
@@ -208,5 +226,6 @@ def exception_answer(error: ServiceError, language: str, dialect: Dialect = OWS_
     headers = [("Cache-Control", "no-store")]
     if error.retry_after is not None:
         headers.append(("Retry-After", str(error.retry_after)))
-    document = to_bytes(dialect.report(error.code, error.text, error.locator, language))
-    return Answer(document, status=error.http_status, headers=tuple(headers))
+    code, status = dialect.called(error)
+    document = to_bytes(dialect.report(code, error.text, error.locator, language))
+    return Answer(document, status=status, headers=tuple(headers))

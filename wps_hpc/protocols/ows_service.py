@@ -12,10 +12,8 @@ from lxml import etree
 
 from wps_hpc.config import ServiceMetadata
 from wps_hpc.errors import InvalidParameterValue, InvalidUpdateSequence
+from wps_hpc.protocols.ows import VERSIONS
 from wps_hpc.protocols.xml import XLINK, add
-
-#: The versions of WPS that this server speaks, as capabilities documents of each of them say.
-VERSIONS = ("1.0.0", "2.0.0")
 
 #: What each version calls the list of processes; clients that speak both ask for either.
 _CONTENTS = frozenset({"Contents", "ProcessOfferings"})

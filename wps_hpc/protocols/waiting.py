@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from wps_hpc.config import Limits
+from threading import BoundedSemaphore
+
+from wps_hpc.config import Settings
 from wps_hpc.errors import SyncTimeLimit
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.protocols.ports import Intake
@@ -11,12 +13,18 @@ from wps_hpc.protocols.ports import Intake
 TIME_LIMIT = "the time limit of synchronous calls"
 
 
-class Waiting:
-    """Waits for jobs within the limits of the site."""
+#: Of the threads of a web process one in so many may be waiting out a grace: it is a kindness to quick jobs, and must
+#: not keep others from being accepted.
+GRACE_SHARE = 4
 
-    def __init__(self, limits: Limits, intake: Intake) -> None:
-        self._limits = limits
+
+class Waiting:
+    """Waits for jobs within the limits of the site. One for all protocols of a web process; thread-safe."""
+
+    def __init__(self, settings: Settings, intake: Intake) -> None:
+        self._limits = settings.limits
         self._intake = intake
+        self._graces = BoundedSemaphore(max(1, settings.server.web_threads // GRACE_SHARE))
 
     def finished(self, job: Job, advice: str) -> Job:
         """The job of a synchronous call at its end.
@@ -37,9 +45,15 @@ class Waiting:
         )
 
     def settled(self, job: Job) -> Job:
-        """The job of an asynchronous call after the grace in which a quick one ends (``limits.grace_seconds``)."""
+        """The job of an asynchronous call after the grace in which a quick one ends (``limits.grace_seconds``); at
+        once while many are waiting so already."""
         seconds = self._limits.grace_seconds
-        return self._intake.wait(job.id, seconds) if seconds and not job.final else job
+        if not seconds or job.final or not self._graces.acquire(blocking=False):
+            return job
+        try:
+            return self._intake.wait(job.id, seconds)
+        finally:
+            self._graces.release()
 
     def patient(self, job: Job) -> Job:
         """The job of a call that may take as long as a synchronous one, but is not dismissed when it takes longer."""

@@ -7,7 +7,7 @@ status documents once for each revision of their job.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -18,16 +18,19 @@ from wps_hpc.config import Settings
 from wps_hpc.errors import (
     BY_CODE,
     NoApplicableCode,
+    NoSuchJob,
     NoSuchProcess,
     NotFound,
 )
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Mode
 from wps_hpc.processes.description import ProcessDescription
-from wps_hpc.protocols.answer import XML_TYPE, Answer, FileAnswer, RecentDocuments, RevisionCache
+from wps_hpc.protocols.answer import NO_STORE, XML_TYPE, Answer, FileAnswer, RecentDocuments, RevisionCache
+from wps_hpc.protocols.control import JobControl
 from wps_hpc.protocols.embedding import is_base64
-from wps_hpc.protocols.links import Addresses, output_name
-from wps_hpc.protocols.ows import negotiate_version, parse_query, preferred_language, required_language
+from wps_hpc.protocols.execution import Execution
+from wps_hpc.protocols.links import Addresses
+from wps_hpc.protocols.ows import Query, preferred_language, required_language
 from wps_hpc.protocols.ows_service import Site, is_current, wanted_sections
 from wps_hpc.protocols.ports import Backend
 from wps_hpc.protocols.waiting import Waiting
@@ -36,22 +39,14 @@ from wps_hpc.protocols.wps1_describe import description, descriptions, offered
 from wps_hpc.protocols.wps1_kvp import read_kvp
 from wps_hpc.protocols.wps1_lineage import add_bounding_box
 from wps_hpc.protocols.wps1_post import read_post
-from wps_hpc.protocols.wps1_request import (
-    PROTOCOL,
-    SERVED,
-    DescribeProcess,
-    Execute,
-    GetCapabilities,
-    Operation,
-    to_execute_request,
-)
-from wps_hpc.protocols.wps1_response import Execution, execute_response
+from wps_hpc.protocols.wps1_request import PROTOCOL, Execute, Operation, to_execute_request
+from wps_hpc.protocols.wps1_response import execute_response
+from wps_hpc.protocols.wps_request import DescribeProcess, GetCapabilities, JobRequest
 from wps_hpc.protocols.xml import WPS, root, to_bytes
+from wps_hpc.protocols.xml_request import Document
 
 Reply: TypeAlias = Answer | FileAnswer
 
-#: Documents about jobs and the catalogue change; none may be kept by a cache on the way.
-NO_STORE = (("Cache-Control", "no-store"),)
 #: What to do when a synchronous call takes too long.
 _ADVICE = 'Run it asynchronously: storeExecuteResponse="true" and status="true".'
 
@@ -67,11 +62,12 @@ class _Offer:
 class Wps1:
     """The WPS 1.0.0 endpoint. Thread-safe; its methods raise ServiceError for what a client must be told."""
 
-    def __init__(self, settings: Settings, backend: Backend) -> None:
+    def __init__(self, settings: Settings, backend: Backend, waiting: Waiting) -> None:
         base = settings.server.base_url
         self._backend = backend
         self._limits = settings.limits
-        self._waiting = Waiting(settings.limits, backend.intake)
+        self._waiting = waiting
+        self._control = JobControl(settings.server, backend.intake)
         self._languages = settings.server.languages
         self._site = Site(f"{base}/wps", settings.metadata, settings.server.languages)
         self._addresses = Addresses(base, self._site.service_instance)
@@ -79,18 +75,21 @@ class Wps1:
         self._documents = RevisionCache()
         self._polled = RecentDocuments()
 
-    def get(self, query: str, owner: str | None = None) -> Reply:
-        """Answer key-value pairs; ``query`` is the query string as WSGI has it."""
-        return self._run(read_kvp(parse_query(query), self._describe), owner)
+    def get(self, query: Query, owner: str | None = None) -> Reply:
+        """Answer key-value pairs."""
+        return self._run(read_kvp(query, self._describe), owner)
 
-    def post(self, body: bytes, charset: str | None = None, owner: str | None = None) -> Reply:
-        """Answer an XML request; ``charset`` is that of its Content-Type."""
-        return self._run(read_post(body, self._describe, charset), owner)
+    def post(self, document: Document, owner: str | None = None) -> Reply:
+        """Answer an XML request."""
+        return self._run(read_post(document, self._describe), owner)
 
     def status(self, job_id: str) -> Answer:
-        """The document at a job's statusLocation, whole at any time; raises NotFound for unknown and expired jobs."""
+        """The document at a job's statusLocation, whole at any time, whichever protocol the job came by.
+
+        Raises NotFound for unknown and expired jobs, and those of WPS 1.0.0 that were not stored.
+        """
         job = self._backend.store.get(job_id)
-        if job is None or job.protocol != PROTOCOL:
+        if job is None:
             raise _no_such_document()
         key = (self._backend.catalogue.revision, job.id, *_shown(job))
         document = self._polled.get(key)
@@ -100,11 +99,13 @@ class Wps1:
         return Answer(document, headers=NO_STORE)
 
     def _status_document(self, job: Job) -> bytes:
-        results = self._backend.results
-        request = results.request(job)
-        if not request.store:
+        request = self._backend.results.request(job)
+        if job.protocol != PROTOCOL:
+            # The other protocols have no such options: their jobs are stored, and tell how far they are.
+            request = replace(request, store=True, status=True, lineage=None)
+        elif not request.store:
             raise _no_such_document()
-        return execute_response(self._execution(job, request, results.lineage(job)))
+        return execute_response(self._execution(job, request, self._backend.results.lineage(job)))
 
     def _run(self, operation: Operation, owner: str | None) -> Reply:
         match operation:
@@ -114,6 +115,22 @@ class Wps1:
                 return Answer(self._descriptions(operation))
             case Execute():
                 return self._execute(operation, owner)
+            case JobRequest():
+                return self._steer(operation, owner)
+
+    def _steer(self, request: JobRequest, owner: str | None) -> Answer:
+        """A vendor operation on a job; all of them answer with its document as it is then."""
+        job = self._backend.store.get(request.job_id)
+        if job is None:
+            raise NoSuchJob(f"There is no job {request.job_id[:100]!r} here, or no longer.", "executionId")
+        match request.operation:
+            case "Dismiss":
+                job = self._waiting.settled(self._control.dismiss(job, owner, "Dismiss"))
+            case "Pause":
+                job = self._control.pause(job, owner, "Pause")
+            case "Resume":
+                job = self._control.resume(job, owner, "Resume")
+        return Answer(self._status_document(job), headers=NO_STORE)
 
     # ------------------------------------------------------------------------------------------------ the catalogue
 
@@ -134,7 +151,6 @@ class Wps1:
         return process
 
     def _capabilities(self, operation: GetCapabilities) -> bytes:
-        negotiate_version(operation.versions, SERVED)
         sections = wanted_sections(operation.sections, SECTIONS, ALWAYS)
         language = preferred_language(operation.languages, self._languages)
         revision = self._backend.catalogue.revision
@@ -227,15 +243,10 @@ def raw_output(execution: Execution) -> Reply:
         case LiteralValue():
             return Answer(value.text.encode(), "text/plain; charset=utf-8", headers=NO_STORE)
         case FileValue():
-            return _raw_file(execution, value, as_base64=is_base64(wish.wanted.encoding))
+            return execution.raw_file(value, as_base64=is_base64(wish.wanted.encoding))
         case BoundingBoxValue():
             return Answer(_raw_box(value), XML_TYPE, headers=NO_STORE)
     raise NoApplicableCode(f"WPS 1.0.0 cannot express the output {identifier}.")
-
-
-def _raw_file(execution: Execution, value: FileValue, *, as_base64: bool) -> Reply:
-    headers = (*NO_STORE, ("Content-Transfer-Encoding", "base64")) if as_base64 else NO_STORE
-    return FileAnswer(execution.open(value), output_name(value), value.mime_type, headers=headers, as_base64=as_base64)
 
 
 def _raw_box(value: BoundingBoxValue) -> bytes:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 from lxml import etree
 
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue
 from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
 from wps_hpc.processes.description import ProcessDescription
-from wps_hpc.protocols.embedding import OpenFile, embed, embeddable, is_base64
-from wps_hpc.protocols.links import Addresses
+from wps_hpc.protocols.embedding import embed, embeddable, is_base64
+from wps_hpc.protocols.execution import Execution
 from wps_hpc.protocols.ows import OWS_1_1
 from wps_hpc.protocols.wps1_describe import add_brief, add_words, data_type_reference
 from wps_hpc.protocols.wps1_lineage import add_bounding_box, add_lineage
@@ -36,24 +35,6 @@ _SENTENCES: Mapping[JobState, str] = {
 
 #: What a stored response says until its job has ended when the client did not ask for status.
 _SILENT = "The job is accepted. Its result will be here; how far it is shows only with status=true."
-
-
-@dataclass(frozen=True)
-class Execution:
-    """A job with all that its document needs. ``outputs`` is None until the job has succeeded.
-
-    ``process`` is None when the process is no longer on offer. Complex outputs larger than ``embed_bytes`` come as
-    references even where the client wants them within the document: a document of gigabytes helps nobody.
-    """
-
-    job: Job
-    request: ExecuteRequest
-    process: ProcessDescription | None
-    outputs: Mapping[str, tuple[Value, ...]] | None
-    lineage: bytes | None
-    addresses: Addresses
-    open: OpenFile
-    embed_bytes: int
 
 
 def execute_response(execution: Execution) -> bytes:
@@ -141,25 +122,14 @@ def _add_failure(element: etree._Element, job: Job, language: str) -> None:
 
 def _add_outputs(document: etree._Element, execution: Execution) -> None:
     parent = add(document, f"{{{WPS}}}ProcessOutputs")
-    for wish, identifier, value in _wanted(execution):
+    for wish, identifier, value in execution.wanted():
+        if type(value) not in _WRITERS:
+            continue  # 1.0.0 has no nested outputs
         element = add(parent, f"{{{WPS}}}Output")
         _add_output_words(element, wish, identifier, execution)
         _WRITERS[type(value)](element, value, wish, execution)
     if not len(parent):
         document.remove(parent)
-
-
-def _wanted(execution: Execution) -> Iterator[tuple[OutputWish | None, str, Value]]:
-    """The outputs to write, in the order in which they were asked for; all, as described, when none was named."""
-    outputs = execution.outputs or {}
-    described = [output.identifier for output in execution.process.outputs] if execution.process else []
-    wishes: Mapping[str, OutputWish | None] = {
-        wish.wanted.identifier: wish for wish in execution.request.outputs
-    } or dict.fromkeys([*described, *outputs])
-    for identifier, wish in wishes.items():
-        for value in outputs.get(identifier, ()):
-            if type(value) in _WRITERS:
-                yield wish, identifier, value
 
 
 def _add_output_words(element: etree._Element, wish: OutputWish | None, identifier: str, execution: Execution) -> None:

@@ -90,6 +90,30 @@ def bounding_box(
     return BoundingBoxValue(low, high, crs or None)
 
 
+def bounding_box_of_text(text: str, crs: str | None, dimensions: str | None, identifier: str) -> BoundingBoxValue:
+    """``46,102,47,103,urn:ogc:def:crs:EPSG:6.6:4326,2``: lower corner, upper corner, CRS, number of dimensions.
+
+    What stands in the text counts more than ``crs`` and ``dimensions``. Raises WrongInputData.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    count = next((index for index, part in enumerate(parts) if not _is_number(part)), len(parts))
+    numbers, (said_crs, said_dimensions, *rest) = parts[:count], (*parts[count:], None, None)
+    if len(numbers) % 2 or any(rest):
+        raise WrongInputData(
+            f"{identifier} must be minx,miny,maxx,maxy, then the CRS, then the number of dimensions.", identifier
+        )
+    half = len(numbers) // 2
+    return bounding_box(numbers[:half], numbers[half:], said_crs or crs, said_dimensions or dimensions, identifier)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _numbers(texts: Sequence[str], identifier: str) -> tuple[float, ...]:
     try:
         numbers = tuple(literals.parse("double", text) for text in texts)
