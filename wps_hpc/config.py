@@ -195,6 +195,25 @@ class Inputs(Section):
     parallel: int = Field(8, ge=1, description="Inputs fetched at the same time.")
 
 
+class Callbacks(Section):
+    """Where clients may have the server tell of their jobs (subscriber of OGC API - Processes); off unless hosts are
+    listed."""
+
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="Hosts that may be called back; '*.example.org' allows subdomains, '*' any with a public address.",
+    )
+    schemes: tuple[Literal["http", "https"], ...] = Field(("https",), description="Allowed schemes.")
+    private_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (), description="Loopback, private and link-local networks that may be called back all the same."
+    )
+    timeout_seconds: float = Field(15.0, gt=0, description="Longest time for one try.")
+    attempts: int = Field(10, ge=1, description="Tries before a callback is given up.")
+    retry_seconds: float = Field(
+        10.0, gt=0, description="Pause before the second try; each further one is twice as long, up to an hour."
+    )
+
+
 class Processes(Section):
     """Where processes come from."""
 
@@ -438,6 +457,7 @@ class Settings(Section):
     database: Database = Database()
     limits: Limits = Limits()
     inputs: Inputs = Inputs()
+    callbacks: Callbacks = Callbacks()
     processes: Processes = Processes()
     clusters: dict[str, Cluster] = Field(default_factory=lambda: {"local": Cluster()}, min_length=1)
     default_cluster: str = Field("local", description="The cluster of a process that names none.")

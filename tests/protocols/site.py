@@ -25,6 +25,7 @@ from wps_hpc.errors import (
 )
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Given, InlineContent, NestedGiven, Reference
+from wps_hpc.jobs.store import JobFilter
 from wps_hpc.jobs.validate import validated
 from wps_hpc.processes import literals
 from wps_hpc.processes.description import (
@@ -292,6 +293,12 @@ class Site:
         """The job."""
         return self.jobs.get(job_id)
 
+    def find(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
+        """The newest jobs first, by state, process and owner."""
+        newest = sorted(self.jobs.values(), key=lambda job: (job.created, job.id), reverse=True)
+        fits = [job for job in newest if _fits(job, wanted) and (before is None or (job.created, job.id) < before)]
+        return fits[:limit]
+
     # Results.
 
     def request(self, job: Job) -> ExecuteRequest:
@@ -345,6 +352,12 @@ class Site:
         return self.requests[self.latest.id]
 
 
+def _fits(job: Job, wanted: JobFilter) -> bool:
+    known = ((wanted.states, job.state), (wanted.processes, job.process))
+    mine = wanted.owner in (None, job.owner)
+    return mine and all(options is None or value in options for options, value in known)
+
+
 def check_request(request: ExecuteRequest, process: ProcessDescription) -> None:
     """What the real intake checks, as far as the tests of protocols need it."""
     for name in request.inputs:
@@ -383,12 +396,9 @@ def _check_literal(described: Input, value: Given) -> None:
 
 
 def _check_format(mime_type: str | None, described: Input | Output | None, identifier: str) -> None:
-    known = (
-        {form.mime_type for form in described.data.formats}
-        if described and isinstance(described.data, ComplexData)
-        else set()
-    )
-    if mime_type is not None and mime_type not in known:
+    if mime_type is None or described is None or not isinstance(described.data, ComplexData):
+        return
+    if mime_type not in {form.mime_type for form in described.data.formats}:
         raise InvalidParameterValue(f"{mime_type} is not offered.", identifier)
 
 

@@ -32,6 +32,7 @@ from wps_hpc.errors import (
 )
 from wps_hpc.jobs.addresses import check_reference
 from wps_hpc.jobs.admission import check_admission
+from wps_hpc.jobs.callbacks import check_subscriber
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.needs import NotGiven, check_queues, needs
 from wps_hpc.jobs.record import request_record
@@ -76,6 +77,7 @@ class Intake:
             raise NoSuchProcess(f"There is no process {request.process[:200]!r} here.", "Identifier")
         wanted = validated(entry.description, request, self._settings)
         self._check_references(wanted)
+        check_subscriber(wanted.subscriber, self._settings.callbacks)
         with _in_service_words():
             self._check_room()
             self._turn_away_early(wanted)
@@ -118,7 +120,9 @@ class Intake:
     def forget(self, job_id: str) -> None:
         """Let an ended job go before its time: nobody wants its results any more."""
         with _in_service_words():
-            self._store.expire_now(job_id, time.time())
+            now = time.time()
+            self._store.expire_now(job_id, now)
+            self._store.mark_expired(now)  # hidden at once, if its scheduler has let go of it
 
     def _wished(self, job_id: str, wishes: Mapping[JobState, str], otherwise: str) -> Job:
         state = self._job(job_id).state

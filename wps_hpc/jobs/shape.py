@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, NestedValue, Value, Values
+from wps_hpc.jobs.validate import crs_key
 from wps_hpc.processes import literals
 from wps_hpc.processes.description import (
     BoundingBoxData,
@@ -162,7 +163,9 @@ def _check_complex(name: str, data: ComplexData, value: FileValue) -> None:
 def _check_box(name: str, data: BoundingBoxData, value: BoundingBoxValue) -> None:
     if not value.lower or len(value.lower) != len(value.upper):
         raise Misfit(f"The output {name} is not a bounding box: its corners differ in dimensions.")
-    _check_listed(name, "reference system", value.crs, data.crss)
+    # A client may have named it in another spelling, and a process that gives its box back keeps that.
+    if value.crs is None or crs_key(value.crs) not in map(crs_key, data.crss):
+        _check_listed(name, "reference system", value.crs, data.crss)
 
 
 def _check_listed(name: str, what: str, given: str | None, described: Iterable[str]) -> None:

@@ -62,6 +62,9 @@ MEGABYTE = 1_000_000
 #: Where a client of each protocol says how it wants to wait.
 _MODE_LOCATORS = {"wps1": "status"}
 
+#: Protocols whose raw answer may have several parts, one for each output.
+_RAW_IN_PARTS = frozenset({"ogcapi"})
+
 #: What a literal or bounding box may be asked for as: it has no formats of its own.
 _PLAIN_TYPES = ("text/plain", "application/xml", "application/json")
 
@@ -269,11 +272,12 @@ def _uom(identifier: str, data: LiteralData, wanted: str | None) -> str | None:
 
 
 def _allowed_words(data: LiteralData) -> str:
-    words = [_range_words(item) if isinstance(item, AllowedRange) else item for item in data.allowed[:20]]
+    words = [range_words(item) if isinstance(item, AllowedRange) else item for item in data.allowed[:20]]
     return ", ".join(words) + (", …" if len(data.allowed) > len(words) else "")
 
 
-def _range_words(item: AllowedRange) -> str:
+def range_words(item: AllowedRange) -> str:
+    """A range of allowed values for people, in the notation of mathematics."""
     first = "]" if item.closure in ("open", "open-closed") else "["
     last = "[" if item.closure in ("open", "closed-open") else "]"
     step = f" in steps of {item.spacing}" if item.spacing else ""
@@ -398,7 +402,7 @@ def _outputs(process: ProcessDescription, request: ExecuteRequest) -> tuple[Outp
     wishes = request.outputs
     _refuse_unknown("output", process.outputs, (wish.wanted.identifier for wish in wishes))
     _refuse_twice([wish.wanted.identifier for wish in wishes])
-    if request.raw:
+    if request.raw and request.protocol not in _RAW_IN_PARTS:
         wishes = _raw(process, wishes)
     return tuple(_wish(process, wish) for wish in wishes)
 

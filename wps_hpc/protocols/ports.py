@@ -9,6 +9,7 @@ from typing import BinaryIO, Protocol
 from joblauncher.formats.values import FileValue, Value
 from wps_hpc.jobs.job import Job
 from wps_hpc.jobs.request import ExecuteRequest
+from wps_hpc.jobs.store import JobFilter
 from wps_hpc.processes.description import ProcessDescription
 
 
@@ -61,6 +62,9 @@ class Store(Protocol):
 
     def get(self, job_id: str) -> Job | None:
         """The job, or None when there is none, or none any more."""
+
+    def find(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
+        """The newest jobs that fit first; ``before`` is (created, id) of the last one of the page before."""
 
 
 class Results(Protocol):

@@ -41,8 +41,7 @@ _ONLY_SECOND = frozenset({"getstatus", "getresult"})
 class Wps:
     """WPS 1.0.0 and 2.0 at one address. Thread-safe. ``told`` says what a client is told of any exception."""
 
-    def __init__(self, settings: Settings, backend: Backend) -> None:
-        waiting = Waiting(settings, backend.intake)
+    def __init__(self, settings: Settings, backend: Backend, waiting: Waiting) -> None:
         self._first = Wps1(settings, backend, waiting)
         self._second = Wps2(settings, backend, waiting)
 
