@@ -194,7 +194,7 @@ class Slurm:
     def save_state(self) -> Path:
         """A copy of what the controller has saved of its jobs."""
         copy = Path(tempfile.mkdtemp(dir=self.folder)) / "state"
-        shutil.copytree(self.folder / "state", copy)
+        shutil.copytree(self.folder / "state", copy, ignore=shutil.ignore_patterns("*.new"))
         return copy
 
     def crash_back_to(self, state: Path) -> None:
