@@ -40,6 +40,7 @@ from wps_hpc.errors import (
 from wps_hpc.jobs.database import StoreBusy, StoreFull
 from wps_hpc.protocols.answer import Answer, FileAnswer, StreamAnswer
 from wps_hpc.protocols.body import body_charset, read_body
+from wps_hpc.protocols.caller import Caller
 from wps_hpc.protocols.downloads import file_response, open_output
 from wps_hpc.protocols.ogcapi import OgcApi
 from wps_hpc.protocols.ogcapi_http import Request, parse_parameters, with_headers
@@ -208,12 +209,12 @@ class WebSide:
         )
 
     def _get_wps(self, environ: WSGIEnvironment, rest: str) -> Reply:
-        return self._wps.get(environ.get("QUERY_STRING", ""), self._owner(environ), partial(_told, environ))
+        return self._wps.get(environ.get("QUERY_STRING", ""), self._caller(environ), partial(_told, environ))
 
     def _post_wps(self, environ: WSGIEnvironment, rest: str) -> Reply:
         server, limits = self._settings.server, self._settings.limits
         body = read_body(environ, limits.request_bytes, server.body_timeout)
-        return self._wps.post(body, body_charset(environ), self._owner(environ), partial(_told, environ))
+        return self._wps.post(body, body_charset(environ), self._caller(environ), partial(_told, environ))
 
     def _status(self, environ: WSGIEnvironment, rest: str) -> Answer:
         named = _STATUS_NAME.fullmatch(rest)
@@ -226,6 +227,9 @@ class WebSide:
 
     def _plain_output(self, environ: WSGIEnvironment, rest: str) -> Answer:
         return self._wps.output(*_named_output(rest))
+
+    def _caller(self, environ: WSGIEnvironment) -> Caller:
+        return Caller.of(environ.get("QUERY_STRING", ""), self._owner(environ))
 
     def _owner(self, environ: WSGIEnvironment) -> str | None:
         """Who the proxy says is asking; believed of listed proxies alone."""

@@ -120,7 +120,8 @@ class Api:
         self.site = site
         sections = {**sections, "server": {**LOCAL, **sections.get("server", {})}}
         self.settings = settings_with(**sections)
-        self._client = Client(create_app(self.settings, site.backend))
+        self.application = create_app(self.settings, site.backend)
+        self._client = Client(self.application)
 
     def open(self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, **more: Any) -> Said:
         """Any request."""

@@ -26,7 +26,7 @@ from wps_hpc.errors import (
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Given, InlineContent, NestedGiven, Reference
 from wps_hpc.jobs.store import JobFilter
-from wps_hpc.jobs.validate import validated
+from wps_hpc.jobs.validate import check_wishes, validated
 from wps_hpc.processes import literals
 from wps_hpc.processes.description import (
     AllowedRange,
@@ -240,6 +240,7 @@ class Site:
         offer = self.catalogue.offers[request.process]
         if request.protocol == "wps1":
             check_request(request, offer.description)
+            check_wishes(offer.description, request.resources, Settings().limits)
         else:
             request = validated(offer.description, request, Settings())
         job = Job(

@@ -76,7 +76,7 @@ _RESOURCES = {"cores": 1, "memory_mb": 1, "walltime_s": 1, "gpus": 0, "nodes": 1
 
 def validated(process: ProcessDescription, request: ExecuteRequest, settings: Settings) -> ExecuteRequest:
     """The request made complete. Raises a ServiceError that says what does not fit, and where."""
-    _check_resources(process, request.resources, settings.limits)
+    check_wishes(process, request.resources, settings.limits)
     return replace(
         request,
         mode=_mode(process, request),
@@ -147,7 +147,8 @@ def _check_storage(process: ProcessDescription, request: ExecuteRequest) -> None
         raise StorageNotSupported(f"{process.identifier} does not report its status.", "status")
 
 
-def _check_resources(process: ProcessDescription, wishes: Mapping[str, int], limits: Limits) -> None:
+def check_wishes(process: ProcessDescription, wishes: Mapping[str, int], limits: Limits) -> None:
+    """Raise InvalidParameterValue, with the resource as locator, for what nobody can have of this process here."""
     for name, wish in wishes.items():
         if name not in _RESOURCES:
             raise InvalidParameterValue(f"Resources are {', '.join(_RESOURCES)}.", _shortened(name))

@@ -9,6 +9,7 @@ from joblauncher.formats.records import WantedOutput
 from wps_hpc.errors import BadRequest, InvalidParameterValue
 from wps_hpc.jobs.request import ExecuteRequest, Mode, OutputWish, Subscriber, Transmission
 from wps_hpc.processes.description import ProcessDescription
+from wps_hpc.protocols.caller import PARAMETER, read_wishes
 from wps_hpc.protocols.ogcapi_body import read_json
 from wps_hpc.protocols.ogcapi_describe import runs_async, runs_sync
 from wps_hpc.protocols.ogcapi_http import Request, check_json, prefers_async
@@ -35,6 +36,7 @@ def read_execute(request: Request, process: ProcessDescription, language: str) -
         raw=_is_raw(body.get("response", "raw")),
         language=language,
         owner=request.owner,
+        resources=read_wishes(request.parameters.get(PARAMETER)),
         subscriber=_subscriber(body.get("subscriber")),
     )
 

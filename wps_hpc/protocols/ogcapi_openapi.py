@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from wps_hpc.config import Settings
+from wps_hpc.protocols.caller import PARAMETER
 from wps_hpc.protocols.ogcapi_http import OPENAPI_TYPE, PROBLEM_TYPE
 from wps_hpc.protocols.ogcapi_jobs import DEFAULT_LIMIT, LEAST_LIMIT, MOST_LIMIT, STATES
 from wps_hpc.protocols.ogcapi_openapi_schemas import SCHEMAS, SUBSCRIBER, array, ref
@@ -200,7 +201,7 @@ def _execute(has_callbacks: bool) -> Part:
         "execute",
         "processes",
         "Run a process",
-        (_PROCESS_ID, _PREFER, _F, _LANGUAGE),
+        (_PROCESS_ID, _PREFER, _RESOURCES, _F, _LANGUAGE),
         answers,
         (*_BODY, 404, 410, 501, 504, 507),
     )
@@ -259,6 +260,9 @@ _OUTPUT_ID = _path("outputID", "The output.")
 _PREFER = _header("Prefer", "respond-async: the client would rather come back for the results (RFC 7240).")
 _LANGUAGE = _header("Accept-Language", "The language of titles and descriptions.")
 _F = _query("f", "The form of the answer, whatever Accept says.", {"type": "string", "enum": ["json", "html"]})
+_RESOURCES = _query(
+    PARAMETER, "What the job is to have, such as cores=4,walltime_s=7200 (an extension).", {"type": "string"}
+)
 _LIMIT_SCHEMA = {"type": "integer", "minimum": LEAST_LIMIT, "maximum": MOST_LIMIT, "default": DEFAULT_LIMIT}
 _LIMIT = _query("limit", "How many at most.", _LIMIT_SCHEMA)
 _STRINGS = array({"type": "string"})

@@ -14,6 +14,7 @@ from wps_hpc.config import Settings
 from wps_hpc.errors import ServiceError
 from wps_hpc.protocols import wps1_post, wps2_post
 from wps_hpc.protocols.answer import Answer, FileAnswer
+from wps_hpc.protocols.caller import Caller
 from wps_hpc.protocols.ows import Query, negotiate_version, parse_query
 from wps_hpc.protocols.ports import Backend
 from wps_hpc.protocols.waiting import Waiting
@@ -45,25 +46,25 @@ class Wps:
         self._first = Wps1(settings, backend, waiting)
         self._second = Wps2(settings, backend, waiting)
 
-    def get(self, text: str, owner: str | None, told: Told) -> Reply:
+    def get(self, text: str, caller: Caller, told: Told) -> Reply:
         """Answer key-value pairs; ``text`` is the query string as WSGI has it."""
         second = _MENTIONED.search(text) is not None
         try:
             query = parse_query(text)
             second = _query_is_second(query)
-            return (self._second if second else self._first).get(query, owner)
+            return (self._second if second else self._first).get(query, caller)
         except Exception as error:
             if not second:
                 raise
             return self._second.report(told(error))
 
-    def post(self, body: bytes, charset: str | None, owner: str | None, told: Told) -> Reply:
+    def post(self, body: bytes, charset: str | None, caller: Caller, told: Told) -> Reply:
         """Answer an XML request; ``charset`` is that of its Content-Type."""
         second = WPS2.encode() in body[:_BEGINNING]
         try:
             document = read_document(body, _OPAQUE, charset)
             second = _document_is_second(document)
-            return (self._second if second else self._first).post(document, owner)
+            return (self._second if second else self._first).post(document, caller)
         except Exception as error:
             if not second:
                 raise

@@ -26,6 +26,7 @@ from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Mode
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.protocols.answer import NO_STORE, XML_TYPE, Answer, FileAnswer, RecentDocuments, RevisionCache
+from wps_hpc.protocols.caller import ANYBODY, Caller
 from wps_hpc.protocols.control import JobControl
 from wps_hpc.protocols.embedding import is_base64
 from wps_hpc.protocols.execution import Execution
@@ -75,13 +76,13 @@ class Wps1:
         self._documents = RevisionCache()
         self._polled = RecentDocuments()
 
-    def get(self, query: Query, owner: str | None = None) -> Reply:
+    def get(self, query: Query, caller: Caller = ANYBODY) -> Reply:
         """Answer key-value pairs."""
-        return self._run(read_kvp(query, self._describe), owner)
+        return self._run(read_kvp(query, self._describe), caller)
 
-    def post(self, document: Document, owner: str | None = None) -> Reply:
+    def post(self, document: Document, caller: Caller = ANYBODY) -> Reply:
         """Answer an XML request."""
-        return self._run(read_post(document, self._describe), owner)
+        return self._run(read_post(document, self._describe), caller)
 
     def status(self, job_id: str) -> Answer:
         """The document at a job's statusLocation, whole at any time, whichever protocol the job came by.
@@ -107,29 +108,29 @@ class Wps1:
             raise _no_such_document()
         return execute_response(self._execution(job, request, self._backend.results.lineage(job)))
 
-    def _run(self, operation: Operation, owner: str | None) -> Reply:
+    def _run(self, operation: Operation, caller: Caller) -> Reply:
         match operation:
             case GetCapabilities():
                 return Answer(self._capabilities(operation))
             case DescribeProcess():
                 return Answer(self._descriptions(operation))
             case Execute():
-                return self._execute(operation, owner)
+                return self._execute(operation, caller)
             case JobRequest():
-                return self._steer(operation, owner)
+                return self._steer(operation, caller)
 
-    def _steer(self, request: JobRequest, owner: str | None) -> Answer:
+    def _steer(self, request: JobRequest, caller: Caller) -> Answer:
         """A vendor operation on a job; all of them answer with its document as it is then."""
         job = self._backend.store.get(request.job_id)
         if job is None:
             raise NoSuchJob(f"There is no job {request.job_id[:100]!r} here, or no longer.", "executionId")
         match request.operation:
             case "Dismiss":
-                job = self._waiting.settled(self._control.dismiss(job, owner, "Dismiss"))
+                job = self._waiting.settled(self._control.dismiss(job, caller.owner, "Dismiss"))
             case "Pause":
-                job = self._control.pause(job, owner, "Pause")
+                job = self._control.pause(job, caller.owner, "Pause")
             case "Resume":
-                job = self._control.resume(job, owner, "Resume")
+                job = self._control.resume(job, caller.owner, "Resume")
         return Answer(self._status_document(job), headers=NO_STORE)
 
     # ------------------------------------------------------------------------------------------------ the catalogue
@@ -184,9 +185,9 @@ class Wps1:
 
     # -------------------------------------------------------------------------------------------------------- jobs
 
-    def _execute(self, operation: Execute, owner: str | None) -> Reply:
+    def _execute(self, operation: Execute, caller: Caller) -> Reply:
         language = required_language(operation.language, self._languages)
-        request = to_execute_request(operation, language, owner)
+        request = to_execute_request(operation, language, caller)
         job = self._awaited(self._backend.intake.execute(request), request)
         execution = self._execution(job, request, request.lineage)
         if request.raw and job.state is JobState.SUCCEEDED:

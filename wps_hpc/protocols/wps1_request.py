@@ -8,6 +8,7 @@ from typing import TypeAlias
 from wps_hpc.errors import InvalidParameterValue, NoSuchOutput, StorageNotSupported
 from wps_hpc.jobs.request import ExecuteRequest, Given, Mode, OutputWish, Transmission
 from wps_hpc.processes.description import ComplexData, Output, ProcessDescription
+from wps_hpc.protocols.caller import Caller
 from wps_hpc.protocols.wps_request import DescribeProcess, GetCapabilities, JobRequest, gather
 
 PROTOCOL = "wps1"
@@ -39,7 +40,7 @@ class Execute:
 Operation: TypeAlias = GetCapabilities | DescribeProcess | Execute | JobRequest
 
 
-def to_execute_request(operation: Execute, language: str, owner: str | None) -> ExecuteRequest:
+def to_execute_request(operation: Execute, language: str, caller: Caller) -> ExecuteRequest:
     """The neutral request. Raises InvalidParameterValue or StorageNotSupported for a form that cannot be given."""
     form = operation.form
     check_form(form, operation.process)
@@ -54,7 +55,8 @@ def to_execute_request(operation: Execute, language: str, owner: str | None) -> 
         status=form.status,
         lineage=operation.lineage if form.lineage else None,
         language=language,
-        owner=owner,
+        owner=caller.owner,
+        resources=caller.resources(),
     )
 
 

@@ -16,6 +16,7 @@ from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import Mode
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.protocols.answer import NO_STORE, Answer, FileAnswer, RevisionCache
+from wps_hpc.protocols.caller import ANYBODY, Caller
 from wps_hpc.protocols.control import JobControl
 from wps_hpc.protocols.execution import Execution
 from wps_hpc.protocols.links import Addresses
@@ -55,7 +56,7 @@ class Wps2:
         self._waiting = waiting
         self._control = JobControl(settings.server, backend.intake)
         self._documents = RevisionCache()
-        self._job_requests: Mapping[str, Callable[[Job, str | None], Reply]] = {
+        self._job_requests: Mapping[str, Callable[[Job, Caller], Reply]] = {
             "GetStatus": self._get_status,
             "GetResult": self._get_result,
             "Dismiss": self._dismiss,
@@ -63,13 +64,13 @@ class Wps2:
             "Resume": self._resume,
         }
 
-    def get(self, query: Query, owner: str | None = None) -> Reply:
+    def get(self, query: Query, caller: Caller = ANYBODY) -> Reply:
         """Answer key-value pairs."""
-        return self._run(read_kvp(query), owner)
+        return self._run(read_kvp(query), caller)
 
-    def post(self, document: Document, owner: str | None = None) -> Reply:
+    def post(self, document: Document, caller: Caller = ANYBODY) -> Reply:
         """Answer an XML request."""
-        return self._run(read_post(document, self._describe), owner)
+        return self._run(read_post(document, self._describe), caller)
 
     def output(self, job_id: str, name: str) -> Answer:
         """A literal or bounding box by reference; raises NotFound."""
@@ -84,16 +85,16 @@ class Wps2:
         """The exception report for an error, in the words of this version."""
         return exception_answer(error, self._languages[0], OWS_2_0)
 
-    def _run(self, operation: Operation, owner: str | None) -> Reply:
+    def _run(self, operation: Operation, caller: Caller) -> Reply:
         match operation:
             case GetCapabilities():
                 return Answer(self._capabilities(operation))
             case DescribeProcess():
                 return Answer(self._offerings(operation))
             case Execute():
-                return self._execute(operation, owner)
+                return self._execute(operation, caller)
             case JobRequest():
-                return self._job_requests[operation.operation](self._job(operation.job_id), owner)
+                return self._job_requests[operation.operation](self._job(operation.job_id), caller)
 
     # ------------------------------------------------------------------------------------------------ the catalogue
 
@@ -141,8 +142,8 @@ class Wps2:
 
     # -------------------------------------------------------------------------------------------------------- jobs
 
-    def _execute(self, operation: Execute, owner: str | None) -> Reply:
-        request = to_execute_request(operation, self._languages[0], owner)
+    def _execute(self, operation: Execute, caller: Caller) -> Reply:
+        request = to_execute_request(operation, self._languages[0], caller)
         job = self._awaited(self._backend.intake.execute(request))
         if job.mode == Mode.ASYNC or not job.final:
             return _status(job)
@@ -165,10 +166,10 @@ class Wps2:
             raise NoSuchJob("There is no such job here, or no longer.", job_id[:100])
         return job
 
-    def _get_status(self, job: Job, _: str | None) -> Answer:
+    def _get_status(self, job: Job, _: Caller) -> Answer:
         return _status(job)
 
-    def _get_result(self, job: Job, _: str | None) -> Reply:
+    def _get_result(self, job: Job, _: Caller) -> Reply:
         if not job.final:
             raise ResultNotReady(f"The job has not ended yet: it is {job.state}. Ask GetStatus until it has.", job.id)
         return self._outcome(job)
@@ -195,16 +196,16 @@ class Wps2:
             return raw(execution)
         return Answer(result(execution), headers=NO_STORE)
 
-    def _dismiss(self, job: Job, owner: str | None) -> Answer:
+    def _dismiss(self, job: Job, caller: Caller) -> Answer:
         """«The value of the Status element in the returned StatusInfo document shall be dismissed», also while the job
         is still on its way to that (14-065r2 §12.1.2)."""
-        return _status(self._control.dismiss(job, owner, "Dismiss", _DISMISS), "Dismissed")
+        return _status(self._control.dismiss(job, caller.owner, "Dismiss", _DISMISS), "Dismissed")
 
-    def _pause(self, job: Job, owner: str | None) -> Answer:
-        return _status(self._control.pause(job, owner, "Pause"))
+    def _pause(self, job: Job, caller: Caller) -> Answer:
+        return _status(self._control.pause(job, caller.owner, "Pause"))
 
-    def _resume(self, job: Job, owner: str | None) -> Answer:
-        return _status(self._control.resume(job, owner, "Resume"))
+    def _resume(self, job: Job, caller: Caller) -> Answer:
+        return _status(self._control.resume(job, caller.owner, "Resume"))
 
 
 def _status(job: Job, status: str | None = None) -> Answer:

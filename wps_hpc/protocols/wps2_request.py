@@ -9,6 +9,7 @@ from typing import TypeAlias
 from wps_hpc.errors import InvalidParameterValue, ModeNotSupported, NoSuchInput, NoSuchOutput
 from wps_hpc.jobs.request import ExecuteRequest, Given, Mode, OutputWish, Transmission
 from wps_hpc.processes.description import Described, ProcessDescription
+from wps_hpc.protocols.caller import Caller
 from wps_hpc.protocols.wps_request import DescribeProcess, GetCapabilities, JobRequest
 
 PROTOCOL = "wps2"
@@ -29,7 +30,7 @@ class Execute:
 Operation: TypeAlias = GetCapabilities | DescribeProcess | Execute | JobRequest
 
 
-def to_execute_request(operation: Execute, language: str, owner: str | None) -> ExecuteRequest:
+def to_execute_request(operation: Execute, language: str, caller: Caller) -> ExecuteRequest:
     """The neutral request; raises ModeNotSupported."""
     process = operation.process
     if operation.mode is not Mode.AUTO and MODES[operation.mode] not in execution_modes(process):
@@ -46,7 +47,8 @@ def to_execute_request(operation: Execute, language: str, owner: str | None) -> 
         mode=operation.mode,
         raw=operation.raw,
         language=language,
-        owner=owner,
+        owner=caller.owner,
+        resources=caller.resources(),
     )
 
 
