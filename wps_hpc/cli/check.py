@@ -99,8 +99,8 @@ def check_address(settings: Settings) -> Iterator[Finding]:
     if not server.job_control:
         yield Finding(
             NOTE,
-            f"the service is at {server.base_url} and no proxy says who is asking: everybody may run processes; "
-            "job list and job control stay off",
+            f"the server listens on {server.host} and no proxy says who is asking at {server.base_url}: everybody may "
+            "run processes; job list and job control stay off",
         )
 
 
