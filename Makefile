@@ -8,10 +8,10 @@ ifeq ($(CI),true)
 export WPS_HPC_REQUIRE_CLUSTERS := 1
 endif
 
-.PHONY: help venv services gdal demo test test-all check format schemas conformance bench clean
+.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas conformance bench bench-slurm clean
 
 help:
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 21
 
 venv: $(INSTALLED) ## make .venv with everything the tests import
 
@@ -30,7 +30,7 @@ $(INSTALLED): setup.cfg
 	  echo "making .venv with $$("$$found" --version) ($$found)"; \
 	  "$$found" -m venv --clear .venv; \
 	fi
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test,examples,postgres,pywps,ssh]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test,drmaa,examples,postgres,pywps,ssh]'
 	@touch $@
 
 services: ## install the system packages that the tests use
@@ -43,10 +43,15 @@ demo: venv gdal ## start a server and run a real process on real data
 	@$(PY) -m wps_hpc.examples.demo
 
 test: venv services check ## checks, then all tests but the slow ones
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow and not slurm_versions"
 
-test-all: venv services check ## every test
-	$(PY) -m pytest
+test-all: venv services check ## every test but those of the next target
+	$(PY) -m pytest -m "not slurm_versions"
+
+test-slurm-versions: venv services ## the tests on Slurm, on those of newer Debian releases (root; 2 GB, once)
+	@tests/services/install.sh debootstrap
+	@for release in trixie sid; do tests/services/debian_root.sh $$release tests/.slurm-versions/$$release; done
+	$(PY) -m pytest -m slurm_versions
 
 check: venv ## format, lint and types
 	$(PY) -m ruff format --check .
@@ -66,6 +71,9 @@ conformance: venv ## write docs/conformance.md from the tests in tests/conforman
 bench: venv ## requests per second, beside PyWPS
 	$(PY) benchmarks/protocol.py
 
+bench-slurm: venv services ## the costs of the server beside Slurm alone, on a real Slurm (root)
+	PYTHONPATH=. $(PY) benchmarks/slurm.py
+
 clean: ## remove what was built or cached (not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv/*' -not -path './tests/.slurm-versions/*' -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""``joblauncher --digest SHA256 --folder PATH [--restarts N]``: run one attempt of one job, once.
+"""``joblauncher --digest SHA256 --folder PATH [--restarts N] [--notified]``: run one attempt of one job, once.
 
 Exit codes are those of ``joblauncher.formats.records``; whatever can be told stands in the attempt's ``status.xml``.
 """
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Optional
 
 from joblauncher import verdict
-from joblauncher.attempt import AlreadyClaimed, Attempt, Progress, claim, finish, prepare
+from joblauncher.attempt import AlreadyClaimed, Attempt, Progress, claim, finish, former_runs, prepare
 from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.records import (
     EXIT_CLAIMED,
@@ -50,7 +50,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         options = _PARSER.parse_args(argv)
     except SystemExit as asked:
         return asked.code if isinstance(asked.code, int) else 0
-    signals = Signals()
+    signals = Signals(options.notified)
     try:
         job = open_job(options.folder, options.digest)
         reach(Failpoint.LAUNCH_BEFORE_CLAIM)
@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--digest", required=True, type=_digest, help="SHA-256 of the folder's manifest.json")
     parser.add_argument("--folder", required=True, help="the job folder")
     parser.add_argument("--restarts", default=0, type=_count, help="how often the scheduler has restarted the job")
+    notified = "the scheduler announces an end by USR2, a stop by USR1 (Grid Engine's -notify)"
+    parser.add_argument("--notified", action="store_true", help=notified)
     parser.add_argument("--version", action="version", version=VERSION)
     return parser
 
@@ -95,6 +97,11 @@ def _say(code: int, text: str) -> int:
     return code
 
 
+#: What a client is told of a run that the cluster interrupted and that is not started again.
+_NEVER_AGAIN = "The cluster interrupted the job, and its process does not allow a run to be started again."
+_NOT_AGAIN = "The cluster interrupted the job {} times; it is not started once more."
+
+
 class _Run:
     """A claimed attempt, until its final status."""
 
@@ -114,7 +121,9 @@ class _Run:
         try:
             prepare(self._attempt)
             self._progress.write()
-            failure, outputs = self._run(self._checked())
+            failure = self._interrupted_too_often()
+            if failure is None:
+                failure, outputs = self._run(self._checked())
         except Refused as refusal:
             refused = True
             failure = Failure(refusal.cause, refusal.text, detail=refusal.detail)
@@ -129,6 +138,12 @@ class _Run:
         if failure is not None:
             tell(f"{failure.cause}: {failure.detail or failure.text}")
         return self._record(failure, outputs, refused)
+
+    def _interrupted_too_often(self) -> Optional[Failure]:
+        runs, most = former_runs(self._job, self._attempt.number), self._limits.max_restarts
+        if runs <= most:
+            return None
+        return Failure("interrupted", _NEVER_AGAIN if most == 0 else _NOT_AGAIN.format(runs))
 
     def _checked(self) -> Checked:
         with self._signals.interrupting():

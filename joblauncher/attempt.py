@@ -33,6 +33,7 @@ class Attempt:
     """A claimed attempt: this launcher is the only one that writes here. ``began`` is in Unix seconds."""
 
     folder: AttemptFolder
+    number: int
     began: float
 
 
@@ -50,7 +51,7 @@ def claim(job: OpenedJob, number: int) -> Attempt:
     finally:
         os.close(folder)
         os.close(attempts)
-    return Attempt(job.folder.attempt(number), began)
+    return Attempt(job.folder.attempt(number), number, began)
 
 
 def _create_claim(folder: int, record: ClaimRecord) -> None:
@@ -77,6 +78,15 @@ def _directory(parent: int, name: str) -> int:
         os.close(descriptor)
         raise Refused(f"{name} belongs to another user")
     return descriptor
+
+
+def former_runs(job: OpenedJob, number: int) -> int:
+    """How many attempts of this submission were claimed before attempt ``number``; raises OSError.
+
+    The scheduler's own count has also those restarts after which no launcher was reached.
+    """
+    numbers = (int(path.name) for path in job.folder.attempts.iterdir() if path.name.isdecimal())
+    return sum(job.folder.attempt(n).claim.exists() for n in numbers if job.manifest.submission <= n < number)
 
 
 def prepare(attempt: Attempt) -> None:

@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 
@@ -215,14 +224,82 @@ class Processes(Section):
 
 #: A name or list of names as batch systems write them; nothing that a shell or a directive could misread.
 OptionValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:,;*&|!()\[\]@+=/-]+$")]
-#: What a site may not set, because the server's own promises hang on it.
-RESERVED_OPTIONS = frozenset(
-    {
-        *("array", "batch", "chdir", "clusters", "error", "export", "export-file", "get-user-env", "gid", "help"),
-        *("ignore-pbs", "input", "job-name", "kill-on-bad-exit", "no-requeue", "open-mode", "output", "parsable"),
-        *("quiet", "requeue", "signal", "test-only", "uid", "usage", "verbose", "version", "wait", "wrap"),
-    }
-)
+#: What a site may not set, because the server's own promises hang on it; by scheduler.
+RESERVED_OPTIONS: Mapping[str, frozenset[str]] = {
+    "slurm": frozenset(
+        {
+            *("array", "batch", "chdir", "clusters", "error", "export", "export-file", "get-user-env", "gid", "help"),
+            *("ignore-pbs", "input", "job-name", "kill-on-bad-exit", "no-requeue", "open-mode", "output", "parsable"),
+            *("quiet", "requeue", "signal", "test-only", "uid", "usage", "verbose", "version", "wait", "wrap"),
+        }
+    ),
+    "torque": frozenset("acCdDefFhIjJkNoPrStTuvVwxXz"),
+    "openpbs": frozenset("acCefGhIjJkNorRSuvVXz"),
+    "gridengine": frozenset(
+        {
+            *(
+                "@",
+                "a",
+                "b",
+                "C",
+                "clear",
+                "ckpt",
+                "cwd",
+                "e",
+                "f",
+                "h",
+                "help",
+                "hold_jid",
+                "hold_jid_ad",
+                "i",
+                "inherit",
+            ),
+            *(
+                "j",
+                "N",
+                "noshell",
+                "notify",
+                "now",
+                "o",
+                "pty",
+                "r",
+                "S",
+                "shell",
+                "sync",
+                "t",
+                "tc",
+                "terse",
+                "v",
+                "V",
+            ),
+            *("verbose", "verify", "wd", "xd"),
+        }
+    ),
+}
+#: How an option is called: by a long name, or by what stands behind one hyphen.
+_OPTION_NAMES: Mapping[str, re.Pattern[str]] = {"slurm": re.compile(r"[a-z][a-z0-9-]*")}
+_SHORT_NAME = re.compile(r"[A-Za-z][A-Za-z_]{0,15}")
+#: Which schedulers an option is for; what is not here is for all. A local cluster ignores them all.
+OPTIONS_OF: Mapping[str, tuple[str, ...]] = {
+    "partition": ("slurm",),
+    "qos": ("slurm",),
+    "reservation": ("slurm",),
+    "constraint": ("slurm",),
+    "licences": ("slurm",),
+    "gres": ("slurm",),
+    "slurm_cluster": ("slurm",),
+    "max_restarts": ("slurm",),
+    "account": ("slurm", "gridengine", "torque", "openpbs"),
+    "queues": ("slurm", "gridengine", "torque", "openpbs"),
+    "options": ("slurm", "gridengine", "torque", "openpbs"),
+    "queue": ("gridengine", "torque", "openpbs"),
+    "project": ("gridengine", "openpbs"),
+    "memory_spare_mb": ("gridengine", "torque", "openpbs"),
+    "parallel_environment": ("gridengine",),
+    "memory_resource": ("gridengine",),
+    "gpu_resource": ("gridengine",),
+    "drmaa_library": ("gridengine",),
+}
 
 
 class Queue(Section):
@@ -235,12 +312,17 @@ class Queue(Section):
     max_cores: int | None = Field(None, gt=0, description="The most cores that it gives one job.")
     max_nodes: int | None = Field(None, gt=0, description="The most nodes that it gives one job.")
     max_gpus: int | None = Field(None, ge=0, description="The most GPUs that it gives one job.")
+    max_input_mb: int | None = Field(
+        None, ge=0, description="The most input files, together, of a job that it takes, in MiB."
+    )
 
 
 class Cluster(Section):
     """One place where jobs run."""
 
-    scheduler: Literal["local", "slurm"] = Field("local", description="The batch system.")
+    scheduler: Literal["local", "slurm", "gridengine", "torque", "openpbs"] = Field(
+        "local", description="The batch system; openpbs is PBS Pro too."
+    )
     python: str | None = Field(
         None,
         description="Python that runs the launcher; default: the server's own.",
@@ -263,7 +345,15 @@ class Cluster(Section):
     partition: OptionValue | None = Field(
         None, description="Slurm: the partition, where no queues are described.", examples=["batch"]
     )
-    account: OptionValue | None = Field(None, description="Slurm: the account to charge.", examples=["geo"])
+    queue: OptionValue | None = Field(
+        None,
+        description="Grid Engine, TORQUE, OpenPBS: the queue, where no queues are described.",
+        examples=["long.q"],
+    )
+    account: OptionValue | None = Field(
+        None, description="All but local: the account to charge, or to note.", examples=["geo"]
+    )
+    project: OptionValue | None = Field(None, description="Grid Engine, OpenPBS: the project.", examples=["wps"])
     qos: OptionValue | None = Field(None, description="Slurm: the quality of service.", examples=["normal"])
     reservation: OptionValue | None = Field(None, description="Slurm: a reservation.", examples=["wps"])
     constraint: OptionValue | None = Field(None, description="Slurm: node features.", examples=["avx2"])
@@ -272,25 +362,77 @@ class Cluster(Section):
     slurm_cluster: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")] | None = Field(
         None, description="Slurm: the cluster to send commands to, where several are known.", examples=["hpc2"]
     )
+    parallel_environment: OptionValue | None = Field(
+        None,
+        description="Grid Engine: the parallel environment of jobs with more than one core, all on one host.",
+        examples=["smp"],
+    )
+    memory_resource: OptionValue = Field(
+        "h_vmem",
+        description="Grid Engine: the resource that is asked for as memory, for each slot; '-': none.",
+    )
+    gpu_resource: OptionValue = Field(
+        "gpu", description="Grid Engine: the resource that is asked for as GPUs, as many as the job needs."
+    )
+    drmaa_library: Path | None = Field(
+        None,
+        description="Grid Engine: a DRMAA library to submit, ask and control with, instead of the commands; needs the "
+        "extra drmaa.",
+        examples=["/usr/lib/gridengine-drmaa/lib/libdrmaa.so.1.0"],
+    )
+    memory_spare_mb: int | None = Field(
+        None,
+        ge=0,
+        description="All but Slurm and local: MiB that are asked for beyond what the process needs, for launcher and "
+        "container; default: 2048 for Grid Engine, whose h_vmem counts address space, else 256.",
+        examples=[256],
+    )
     options: dict[str, str] = Field(
         default_factory=dict,
-        description="Slurm: more options of sbatch by their long names; an option without a value has an empty one.",
+        description="More options of sbatch by their long names, or of qsub by their letters; where there is no "
+        "value, an empty one.",
     )
     query_seconds: float = Field(2.0, gt=0, description="Least time between two queries of the scheduler.")
     command_seconds: float = Field(30.0, gt=0, description="Longest time for one scheduler command.")
     lost_seconds: float = Field(
         30.0, gt=0, description="How long a vanished job may be silent before it counts as lost."
     )
+    max_restarts: int = Field(
+        2,
+        ge=0,
+        description="How often a run that the cluster interrupted is started again, if its process allows that.",
+    )
+
+    def paths(self) -> dict[str, Path | None]:
+        """The options that name files, which may be relative."""
+        return {"template": self.template, "drmaa_library": self.drmaa_library}
 
     @field_validator("options")
     @classmethod
-    def _options_can_be_said(cls, options: dict[str, str]) -> dict[str, str]:
+    def _options_can_be_said(cls, options: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        scheduler = info.data.get("scheduler")
+        scheduler = "slurm" if scheduler in (None, "local") else scheduler
         for name, value in options.items():
-            if name in RESERVED_OPTIONS:
-                raise ValueError(f"--{name} is the server's own to set")
-            if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or not value.isprintable() or "\\" in value:
-                raise ValueError(f"--{name}={value!r} cannot stand in a batch script")
+            shown = f"--{name}={value!r}" if scheduler in _OPTION_NAMES else f"-{name} {value!r}"
+            if name in RESERVED_OPTIONS.get(scheduler, ()):
+                raise ValueError(f"{shown.split('=')[0].split(' ')[0]} is the server's own to set")
+            if not _can_be_said(scheduler, name, value):
+                raise ValueError(f"{shown} cannot stand in a batch script")
         return options
+
+    @model_validator(mode="after")
+    def _options_are_of_the_scheduler(self) -> Self:
+        for name in sorted(self.model_fields_set & OPTIONS_OF.keys()):
+            if self.scheduler not in ("local", *OPTIONS_OF[name]):
+                raise ValueError(f"{name} is an option of {', '.join(OPTIONS_OF[name])}, not of {self.scheduler}")
+        return self
+
+
+def _can_be_said(scheduler: str, name: str, value: str) -> bool:
+    """Whether a batch script's directive can say that option: only Slurm's quotes anything."""
+    if not _OPTION_NAMES.get(scheduler, _SHORT_NAME).fullmatch(name) or not value.isprintable() or "\\" in value:
+        return False
+    return scheduler == "slurm" or not re.search(r"[\s\"'#]", value)
 
 
 class Logging(Section):
@@ -298,6 +440,12 @@ class Logging(Section):
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
     file: Path | None = Field(None, description="Log file; default: standard error.", examples=["/var/log/wps-hpc.log"])
+    stderr_lines: int = Field(
+        10, ge=0, description="So many lines of the standard error of a job that has failed are logged."
+    )
+    stderr_to_clients: bool = Field(
+        False, description="Clients are told these lines, too. They may show paths and names of the site."
+    )
 
 
 class Settings(Section):
@@ -401,7 +549,7 @@ def _absolute(settings: Settings, base: Path) -> Settings:
             update={"folders": tuple(base / folder for folder in settings.inputs.folders)}
         ),
         "clusters": {
-            name: cluster.model_copy(update={"template": cluster.template and base / cluster.template})
+            name: cluster.model_copy(update={name: path and base / path for name, path in cluster.paths().items()})
             for name, cluster in settings.clusters.items()
         },
         "logging": logging.model_copy(update={"file": logging.file and base / logging.file}),

@@ -27,6 +27,7 @@ from wps_hpc.health import ClusterRounds, WorkerReport
 from wps_hpc.jobs.callbacks import AT_ONCE, Deliverer
 from wps_hpc.jobs.desk import Desk
 from wps_hpc.jobs.dispatch import Dispatcher
+from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.lease import Lease, LeaseLost
 from wps_hpc.jobs.outbox import Outbox
 from wps_hpc.jobs.pack import Packer
@@ -236,7 +237,8 @@ class Shift:
             watching.wake()
 
         root = self.settings.storage.root
-        watcher = Watcher(cluster, root, self.store, self.epoch, self._places_wanted, self._description)
+        last_words = LastWords(root, self.settings.logging)
+        watcher = Watcher(cluster, root, self.store, self.epoch, self._places_wanted, last_words, self._description)
         dispatcher = Dispatcher(cluster, self.settings.limits, self.store, packer, self.epoch, submitted, places)
         watching = self._add(f"watch {name}", watcher.round)
         watching.changes = cluster.changes

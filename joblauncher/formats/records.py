@@ -70,7 +70,7 @@ class Limits:
     """What the launcher enforces itself. Seconds, MiB, bytes; None: no limit.
 
     ``enforce`` is false where a scheduler enforces walltime and memory. ``grace_s`` is the time that a process has
-    between SIGTERM and SIGKILL.
+    between SIGTERM and SIGKILL. ``max_restarts`` is how often a run that was interrupted may be started again.
     """
 
     walltime_s: Optional[float] = None
@@ -78,6 +78,7 @@ class Limits:
     log_bytes: int = 10_000_000
     enforce: bool = True
     grace_s: float = 10.0
+    max_restarts: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ CAUSES = (
     "out of memory",
     "node failure",
     "preempted",
+    "interrupted",
     "cancelled",
     "could not start",
     "could not be submitted",

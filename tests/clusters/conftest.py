@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 
+from tests.clusters.hpc import TRUTHS
 from wps_hpc.config import Limits
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.lease import Lease
 from wps_hpc.jobs.store import Store
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the fault matrix's times to truth."""
+    if TRUTHS:
+        terminalreporter.section("time to truth")
+        terminalreporter.write_line("\n".join(TRUTHS))
+
 
 ROOMY = Limits(parallel=1000, queued=1000)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -24,6 +25,8 @@ command_environment = {{ SLURM_CONF = "{conf}", PATH = "{path}" }}
 """
 #: Longer than Slurm's own patience with itself in the tests (MessageTimeout).
 COMMAND_SECONDS = 20.0
+#: How long it took to know what became of each job of the fault matrix, from what happened to it.
+TRUTHS: list[str] = []
 
 
 def make_site(
@@ -48,6 +51,8 @@ def leave(site: Site, slurm: Slurm) -> None:
         if job.submission_id is not None and not job.scheduler_gone:
             slurm.run("scancel", f"--name={token(site, job)}")
     site.close()
+    if site.settings.storage.root.is_mount():
+        subprocess.run(["umount", "--lazy", str(site.settings.storage.root)], check=True)
     shutil.rmtree(site.folder)
 
 
@@ -69,8 +74,9 @@ def scheduler_id(site: Site, job: Job) -> str:
 
 
 def told(site: Site, job: Job, since: float, patience: float = 120.0) -> tuple[str, str]:
-    """State and cause of a job that has ended, and how long that took, printed."""
+    """State and cause of a job that has ended; how long that took is printed when all tests have run."""
     ended = site.ended(job.id, patience)
     cause = ended.failure.cause if ended.failure else ""
-    print(f"\n  told after {(ended.finished or 0) - since:5.1f} s: {ended.state}: {ended.message} [{cause}]", end=" ")
+    row = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2].removesuffix(" (call)")
+    TRUTHS.append(f"{(ended.finished or 0) - since:6.1f} s  {row}: {ended.state}: {ended.message}")
     return ended.state.value, cause

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from joblauncher.formats import status
-from joblauncher.formats.records import ResultRecord, dump
+from joblauncher.formats.records import Failure, ResultRecord, dump
 from joblauncher.formats.values import LiteralValue
 from tests.clusters.site import Site
 from wps_hpc import config
@@ -38,6 +38,7 @@ from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, Tra
 from wps_hpc.jobs.desk import Desk
 from wps_hpc.jobs.dispatch import Dispatcher
 from wps_hpc.jobs.job import Job
+from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.lease import Lease
 from wps_hpc.jobs.pack import Packer
 from wps_hpc.jobs.staging import Stager
@@ -133,6 +134,7 @@ class Dialect:
     idempotent_submit: bool = False
     settle_seconds: float = 1.0
     enforces_limits: bool = True
+    public_ids: bool = True
     name: str = "scripted"
 
     def directives(self, order: JobOrder) -> Mapping[str, str]:
@@ -247,6 +249,7 @@ class Rounds:
             site.store,
             epoch,
             lambda _: None,
+            LastWords(site.settings.storage.root, site.settings.logging),
             lambda name: self._description(name),
             clock=self.now,
             steady=self.now,
@@ -276,6 +279,22 @@ class Rounds:
     def wrote_progress(self, job: Job, percent: int, attempt: int = 1) -> None:
         """The launcher of an attempt reported its progress."""
         self._write(job, attempt, status.started(_head(job), percent, f"step {percent}", time.time()))
+
+    def wrote_failure(self, job: Job, failure: Failure, attempt: int = 1) -> None:
+        """The launcher of an attempt committed a failure."""
+        self._write(job, attempt, status.failed(_head(job), failure, time.time()))
+
+    def claimed(self, job: Job, attempt: int = 1) -> None:
+        """A launcher took an attempt."""
+        paths = self.site.job_folder(job).attempt(attempt)
+        paths.path.mkdir(parents=True, exist_ok=True)
+        paths.claim.touch()
+
+    def said(self, job: Job, text: str, attempt: int = 1) -> None:
+        """The process of an attempt printed to its standard error."""
+        paths = self.site.job_folder(job).attempt(attempt)
+        paths.path.mkdir(parents=True, exist_ok=True)
+        paths.stderr.write_text(text)
 
     def wrote_success(self, job: Job, attempt: int = 1) -> None:
         """The launcher of an attempt committed a success."""

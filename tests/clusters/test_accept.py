@@ -20,6 +20,7 @@ import pytest
 
 from joblauncher.failpoints import VARIABLE, Failpoint
 from joblauncher.formats.folder import JobFolder, job_path
+from joblauncher.formats.records import RequestRecord
 from joblauncher.formats.values import FileValue, LiteralValue
 from wps_hpc.config import Settings
 from wps_hpc.errors import (
@@ -46,7 +47,9 @@ from wps_hpc.processes.description import (
     NestedInputs,
     Output,
     ProcessDescription,
+    Resources,
 )
+from wps_hpc.processes.run import ProcessError
 
 DOCUMENT = Input("doc/ument", data=ComplexData((formats.GEOJSON, formats.NETCDF)), min_occurs=0, max_occurs=9)
 NUMBER = Input("number", data=LiteralData("integer", default="7"), min_occurs=0)
@@ -64,7 +67,22 @@ class Offer:
 
     def get(self, identifier: str) -> Any:
         found = self.descriptions.get(identifier)
-        return None if found is None else type("Entry", (), {"description": found})
+        return None if found is None else type("Entry", (), {"description": found, "runnable": Needy(found)})
+
+
+class Needy:
+    """A process that needs a core for each of its number, and says no to 13."""
+
+    def __init__(self, description: ProcessDescription) -> None:
+        self.description = description
+
+    def resources_for(self, record: RequestRecord, folder: JobFolder) -> Resources:
+        """Called with the request as the launcher will have it."""
+        (number,) = record.inputs["number"]
+        assert isinstance(number, LiteralValue)
+        if number.text == "13":
+            raise ProcessError("Thirteen is unlucky.", "InvalidParameterValue", "number")
+        return Resources(cores=int(number.text), walltime_s=60)
 
 
 OFFER = Offer(PROCESS, replace(PROCESS, identifier="big", sync="cluster"))
@@ -90,6 +108,67 @@ def intake(store: Store, tmp_path: Path, bell: Bell) -> Intake:
 
 def request(process: str = "echo", /, **fields: Any) -> ExecuteRequest:
     return ExecuteRequest(process, "wps1", **fields)
+
+
+class TestNeeds:
+    """What the site cannot give is refused before there is a job."""
+
+    @pytest.fixture
+    def intake(self, store: Store, tmp_path: Path, bell: Bell) -> Intake:
+        queues = [{"name": "quick", "max_cores": 8, "max_input_mb": 0}, {"name": "bulk", "max_cores": 4}]
+        settings = Settings.model_validate(
+            {
+                "storage": {"root": tmp_path},
+                "limits": {"max_cores": 16},
+                "clusters": {"hpc": {"scheduler": "slurm", "queues": queues}},
+                "default_cluster": "hpc",
+            }
+        )
+        return Intake(settings, store, OFFER, bell)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("number", "locator", "text"),
+        [
+            ("17", "cores", "needs 17 cores; this service gives at most 16"),
+            ("9", "cores", "No queue of this service gives a job 60 s of walltime and 9 cores"),
+            ("13", "number", "unlucky"),
+        ],
+    )
+    def test_what_inputs_make_too_large(
+        self, intake: Intake, store: Store, tmp_path: Path, number: str, locator: str, text: str
+    ) -> None:
+        wanted = request("big", mode=Mode.ASYNC, inputs={"number": (LiteralValue(number),)})
+        with pytest.raises(InvalidParameterValue, match=text) as refused:
+            intake.execute(wanted)
+        assert refused.value.locator == locator
+        assert store.list_jobs(limit=10) == [] and folders(tmp_path) == []
+
+    def test_what_a_client_wishes_beyond_every_queue(self, intake: Intake, store: Store) -> None:
+        with pytest.raises(InvalidParameterValue) as refused:
+            intake.execute(request("big", mode=Mode.ASYNC, resources={"cores": 12}))
+        assert refused.value.locator == "cores"
+        assert store.list_jobs(limit=10) == []
+
+    def test_inputs_that_are_too_large_for_the_queue_with_the_cores(self, intake: Intake) -> None:
+        cores = {"number": (LiteralValue("6"),)}
+        assert intake.execute(request("big", mode=Mode.ASYNC, inputs=cores)).state is JobState.ACCEPTED
+        with pytest.raises(InvalidParameterValue, match="6 cores and 1 MiB of input files") as refused:
+            intake.execute(request("big", mode=Mode.ASYNC, inputs={**cores, "doc/ument": (InlineContent(b"{}"),)}))
+        assert refused.value.locator == "resources"
+
+    def test_what_depends_on_inputs_that_are_not_there_yet_is_left_to_packing(self, intake: Intake) -> None:
+        later = {"number": (LiteralValue("9"),), "doc/ument": (Reference("https://data.example.org/a.nc"),)}
+        assert intake.execute(request("big", mode=Mode.ASYNC, inputs=later)).state is JobState.ACCEPTED
+
+    def test_a_defect_in_the_authors_function_is_left_to_packing(
+        self, intake: Intake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(*_: object) -> Resources:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(Needy, "resources_for", broken)
+        assert intake.execute(request("big", mode=Mode.ASYNC)).state is JobState.ACCEPTED
+        assert "process big cannot say what it needs" in caplog.text
 
 
 def folders(root: Path) -> list[Path]:

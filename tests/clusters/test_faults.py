@@ -24,7 +24,7 @@ from joblauncher.formats.records import Manifest, load
 from joblauncher.formats.values import LiteralValue
 from tests.clusters.site import Site, until
 from tests.services import require
-from wps_hpc.errors import ServerBusy
+from wps_hpc.errors import InvalidParameterValue, ServerBusy
 from wps_hpc.jobs.accept import Intake
 from wps_hpc.jobs.job import JobState
 from wps_hpc.jobs.progress import Progress
@@ -236,9 +236,9 @@ def test_resources_are_a_function_of_the_inputs(sqlite_site: Site) -> None:
     assert ended.state is JobState.SUCCEEDED, ended.failure
     manifest = load(Manifest, site.job_folder(ended).manifest.read_bytes())
     assert manifest.limits.memory_mb == 256 + 7 and manifest.resources["cores"] == 2
-    refused = site.ended(site.execute("sized", megabytes=-1).id)
-    assert refused.failure is not None
-    assert (refused.failure.code, refused.failure.locator) == ("InvalidParameterValue", "megabytes")
+    with pytest.raises(InvalidParameterValue, match="negative") as refused:
+        site.execute("sized", megabytes=-1)
+    assert refused.value.locator == "megabytes"
     broken = site.ended(site.execute("sized", megabytes=0).id)
     assert broken.failure is not None and "ZeroDivisionError" in broken.failure.text
 

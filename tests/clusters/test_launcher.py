@@ -136,11 +136,40 @@ def test_the_process_is_alone_with_itself(tmp_path: Path) -> None:
 
 
 def test_restarts_of_the_scheduler_are_attempts_of_their_own(tmp_path: Path) -> None:
-    job = make_job(tmp_path / "job", Recipe(manifest={"submission": 2}))
+    job = make_job(tmp_path / "job", Recipe(limits=records.Limits(max_restarts=1), manifest={"submission": 2}))
     assert MODULE.run(job).returncode == 0
     assert MODULE.run(job, "--restarts", "3").returncode == 0
     assert sorted(file.name for file in job.folder.attempts.iterdir()) == ["2", "5"]
     assert job.status(2).state == job.status(5).state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("most", "text"),
+    [(0, "does not allow a run to be started again"), (1, "interrupted the job 2 times; it is not started once more")],
+)
+def test_a_run_that_was_interrupted_too_often_is_not_started_again(
+    launcher: Launcher, tmp_path: Path, most: int, text: str
+) -> None:
+    """Also where an administrator has put the job back into the queue."""
+    mark = tmp_path / "mark"
+    recipe = Recipe(f"Path({str(mark)!r}).touch(); return {{}}", limits=records.Limits(max_restarts=most))
+    job = make_job(tmp_path / "job", recipe)
+    for number in range(1, most + 2):
+        job.attempt(number).path.mkdir(mode=0o700, parents=True)
+        job.attempt(number).claim.touch()
+    (job.folder.attempts / "something else").mkdir()
+    assert launcher.run(job, "--restarts", str(most + 1)).returncode == records.EXIT_FAILED
+    failure = job.result(most + 2).failure
+    assert failure is not None and (failure.cause, mark.exists()) == ("interrupted", False)
+    assert text in failure.text
+    assert job.status(most + 2).text == failure.text
+
+
+def test_restarts_without_a_run_do_not_count(tmp_path: Path) -> None:
+    """A prolog that failed, say: the scheduler counts it, but nothing was ever begun."""
+    job = make_job(tmp_path / "job", Recipe())
+    job.attempt(1).path.mkdir(mode=0o700, parents=True)
+    assert MODULE.run(job, "--restarts", "4").returncode == 0
 
 
 def test_progress_is_written_while_the_process_runs(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ How long it took to know is printed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from pathlib import Path
 import pytest
 
 from joblauncher.failpoints import Failpoint
+from joblauncher.formats.status import read_status
+from joblauncher.formats.values import LiteralValue
 from tests.clusters.hpc import leave, make_site, scheduler_id, token, told
 from tests.clusters.site import Site, until
 from tests.services import require
@@ -29,6 +33,9 @@ from wps_hpc.clusters.schedulers.slurm_words import STATES
 from wps_hpc.clusters.transports.base import Completed
 from wps_hpc.config import Cluster
 from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.progress import Progress
+from wps_hpc.jobs.results import Results
+from wps_hpc.protocols.wps1_response import message
 
 pytestmark = pytest.mark.cluster
 
@@ -56,6 +63,12 @@ class Row:
 ROWS = {
     "over its time limit": Row("end", {"how": "sleep", "minutes": 1}, JobState.FAILED, "time limit", "time limit"),
     "over its time limit and deaf": Row("end", {"how": "deaf", "minutes": 1}, JobState.FAILED, "time limit"),
+    "over its time limit, cleans up": Row(
+        "end", {"how": "clean", "minutes": 1}, JobState.FAILED, "time limit", "time limit"
+    ),
+    "leaves a torn status": Row("end", {"how": "tear"}, JobState.FAILED, "signal", "signal 9"),
+    "forges a success": Row("end", {"how": "forge"}, JobState.FAILED, "bad output"),
+    "makes its status unwritable": Row("end", {"how": "block"}, JobState.FAILED, "disk full"),
     "succeeds": Row("mark", {"name": "one"}, JobState.SUCCEEDED),
     "raises": Row("end", {"how": "raise"}, JobState.FAILED, "process error", "this cannot be done"),
     "os._exit": Row("end", {"how": "exit"}, JobState.FAILED, "exit code", "exit code 3"),
@@ -70,11 +83,8 @@ def ends(slurm_cluster: Slurm) -> Iterator[tuple[Site, dict[str, Job]]]:
     """All rows, submitted together."""
     opened = make_site(slurm_cluster)
     opened.start_worker()
-    marks = {"folder": str(opened.marks)}
-    jobs = {
-        name: opened.execute(row.process, **(row.inputs | (marks if row.process == "mark" else {})))
-        for name, row in ROWS.items()
-    }
+    places = {"mark": {"folder": str(opened.marks)}, "end": {"started": str(opened.folder / "end")}}
+    jobs = {name: opened.execute(row.process, **row.inputs, **places[row.process]) for name, row in ROWS.items()}
     yield opened, jobs
     leave(opened, slurm_cluster)
 
@@ -99,6 +109,8 @@ def check_row(ends: tuple[Site, dict[str, Job]], slurm_cluster: Slurm, name: str
     assert len(slurm_cluster.accounted(token(site, ended))) <= 1
     if name == "succeeds":
         assert site.runs() == {"one"}
+    if "cleans up" in name:
+        assert (site.folder / "end.warned").exists() and (site.folder / "end.cleaned").exists()
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["queued", "running"])
@@ -130,6 +142,25 @@ def test_dismissed(site: Site, slurm_cluster: Slurm, running: bool) -> None:
     assert token(site, job) not in slurm_cluster.run("squeue", "-h", "-o", "%j").stdout
 
 
+@pytest.mark.parametrize("state", [JobState.HELD, JobState.SUSPENDED])
+def test_dismissed_while_it_is_kept_from_running(site: Site, slurm_cluster: Slurm, state: JobState) -> None:
+    if state is JobState.HELD:
+        slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=DOWN")
+    try:
+        job = site.mark("one", until=str(site.folder / "never"))
+        site.in_state(job.id, JobState.QUEUED if state is JobState.HELD else JobState.RUNNING)
+        ask = site.store.request_hold if state is JobState.HELD else site.store.request_suspend
+        ask(job.id)
+        site.in_state(job.id, state)
+        since = time.time()
+        site.intake.dismiss(job.id, "the client")
+        assert told(site, job, since)[0] == "dismissed"
+        until(lambda: site.job(job.id).scheduler_gone, "Slurm has let go of it")
+        assert token(site, job) not in slurm_cluster.run("squeue", "-h", "-o", "%j").stdout
+    finally:
+        slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=UP")
+
+
 def test_held_and_released_at_the_scheduler(site: Site, slurm_cluster: Slurm) -> None:
     slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=DOWN")
     job = site.mark("one")
@@ -137,7 +168,7 @@ def test_held_and_released_at_the_scheduler(site: Site, slurm_cluster: Slurm) ->
         site.in_state(job.id, JobState.QUEUED)
         until(lambda: "the queue is closed" in site.job(job.id).message, "the reason is told")
         site.store.request_hold(job.id)
-        assert site.in_state(job.id, JobState.HELD).message.startswith("held: by ")
+        assert re.match(r"held \(job \d+\): by ", site.in_state(job.id, JobState.HELD).message)
         site.store.request_release(job.id)
         site.in_state(job.id, JobState.QUEUED)
         slurm_cluster.run("scontrol", "hold", scheduler_id(site, job))
@@ -237,13 +268,18 @@ def test_an_sbatch_that_submits_and_then_fails(slurm_cluster: Slurm, tmp_path: P
         leave(site, slurm_cluster)
 
 
-WORKER_POINTS = [Failpoint.SUBMIT_BEFORE_COMMAND, Failpoint.SUBMIT_AFTER_COMMAND, Failpoint.SUBMIT_RECORDED]
+WORKER_POINTS = [
+    Failpoint.PACKED,
+    Failpoint.SUBMIT_BEFORE_COMMAND,
+    Failpoint.SUBMIT_AFTER_COMMAND,
+    Failpoint.SUBMIT_RECORDED,
+    Failpoint.WATCH_BEFORE_FINAL,
+    Failpoint.WATCH_AFTER_FINAL,
+]
 
 
 @pytest.mark.parametrize("point", WORKER_POINTS, ids=lambda point: point.value)
-def test_a_worker_that_dies_around_a_submission_neither_loses_nor_doubles_the_job(
-    slurm_cluster: Slurm, point: Failpoint
-) -> None:
+def test_a_worker_that_dies_neither_loses_nor_doubles_the_job(slurm_cluster: Slurm, point: Failpoint) -> None:
     site = make_site(slurm_cluster, command_seconds=3.0)
     try:
         first = site.start_worker(point)
@@ -255,6 +291,37 @@ def test_a_worker_that_dies_around_a_submission_neither_loses_nor_doubles_the_jo
         assert site.runs() == {"one"}
         submissions = 2 if point is Failpoint.SUBMIT_BEFORE_COMMAND else 1
         assert ended.submission_number == submissions
+    finally:
+        leave(site, slurm_cluster)
+
+
+def test_two_workers_started_at_once_run_every_job_once(slurm_cluster: Slurm) -> None:
+    site = make_site(slurm_cluster)
+    try:
+        jobs = [site.mark(f"job-{number}") for number in range(8)]
+        site.start_worker()
+        site.start_worker()
+        for job in jobs:
+            ended = site.ended(job.id)
+            assert (ended.state, ended.submission_number) == (JobState.SUCCEEDED, 1), ended
+            assert len(slurm_cluster.accounted(token(site, job))) <= 1
+        assert site.runs() == {f"job-{number}" for number in range(8)}
+    finally:
+        leave(site, slurm_cluster)
+
+
+def test_a_shared_folder_that_is_full(slurm_cluster: Slurm) -> None:
+    require("a small tmpfs", os.geteuid() == 0, "run the tests as root")
+    site = make_site(slurm_cluster)
+    root = site.settings.storage.root
+    root.mkdir(mode=0o700, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", str(root)], check=True)
+    try:
+        site.start_worker()
+        full = site.execute("fill", megabytes=20)
+        assert told(site, full, full.created) == ("failed", "disk full")
+        shutil.rmtree(site.job_folder(site.job(full.id)).path)
+        assert site.ended(site.mark("one").id).state is JobState.SUCCEEDED, "there is room again"
     finally:
         leave(site, slurm_cluster)
 
@@ -352,6 +419,46 @@ def test_a_controller_that_hangs_at_submission_has_created_the_job_all_the_same(
     assert site.runs() == {"one"}
 
 
+def test_a_job_dismissed_while_its_submission_hangs(site: Site, slurm_cluster: Slurm) -> None:
+    """Nobody knows whether there is such a job; once there is one, it is cancelled."""
+    slurm_cluster.daemons["slurmctld"].send_signal(signal.SIGSTOP)
+    try:
+        job = site.mark("one", until=str(site.folder / "never"))
+        site.in_state(job.id, JobState.SUBMITTING)
+        site.intake.dismiss(job.id, "the client")
+        log = site.folder / "worker.log"
+        until(lambda: "has no known outcome" in log.read_text(), "the submission's outcome is unknown")
+    finally:
+        slurm_cluster.daemons["slurmctld"].send_signal(signal.SIGCONT)
+    ended = site.ended(job.id)
+    assert (ended.state, ended.submission_number) == (JobState.DISMISSED, 1)
+    until(lambda: site.job(job.id).scheduler_gone, "Slurm has let go of it")
+    assert token(site, job) not in slurm_cluster.run("squeue", "-h", "-o", "%j").stdout
+
+
+def test_a_controller_that_was_killed_before_it_had_saved_its_jobs(site: Site, slurm_cluster: Slurm) -> None:
+    """It hands out an id for the second time; nobody is told of the one job what became of the other."""
+    slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=DOWN")
+    state = slurm_cluster.save_state()
+    forgotten = site.mark("forgotten")
+    site.in_state(forgotten.id, JobState.QUEUED)
+    try:
+        slurm_cluster.crash_back_to(state)
+        slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=UP")
+        namesake = slurm_cluster.run(
+            "sbatch", "--parsable", "-p", "long", "-o", "/dev/null", stdin="#!/bin/sh\nsleep 1\n"
+        ).stdout.strip()
+        assert namesake == scheduler_id(site, forgotten), "the id was handed out again"
+        later = site.mark("later")
+        since = time.time()
+        assert told(site, forgotten, since) == ("failed", "lost")
+        assert site.ended(later.id).state is JobState.SUCCEEDED
+        assert site.runs() == {"later"}
+    finally:
+        slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=UP")
+        slurm_cluster.resume_nodes()
+
+
 def test_accounting_that_is_down(site: Site, slurm_cluster: Slurm) -> None:
     slurm_cluster.stop("slurmdbd")
     try:
@@ -420,3 +527,89 @@ def test_a_job_that_ran_and_was_forgotten_while_nobody_looked_is_not_run_again(
     finally:
         slurm_cluster.reconfigure(min_job_age=300)
         leave(site, slurm_cluster)
+
+
+def seen(site: Site, job: Job) -> str:
+    """What a client that polls reads of a job."""
+    found = Progress(site.store, site.settings.storage.root, site.bell).get(job.id)
+    assert found is not None
+    return message(found)
+
+
+class TestRestarting:
+    """A run that the cluster interrupts: started again where the process allows it, else told."""
+
+    def restartable(self, site: Site) -> Job:
+        """A job that has begun its first run."""
+        job = site.execute("mark_run", folder=str(site.marks), name="run", until=str(site.folder / "go"))
+        until(lambda: "run-1" in site.runs(), "its first run")
+        return site.in_state(job.id, JobState.RUNNING)
+
+    def runs_again(self, site: Site, job: Job) -> None:
+        """Let the second run come and finish, and see what is told meanwhile."""
+        until(lambda: "run-2" in site.runs(), "its second run")
+        running = site.in_state(job.id, JobState.RUNNING)
+        assert running.attempt == 2
+        until(lambda: "marked (job" in seen(site, job), "a client that polls sees its progress")
+        assert "run 2, after an interruption by the cluster" in seen(site, job)
+        (site.folder / "go-2").touch()
+        ended = site.ended(job.id)
+        assert (ended.state, ended.attempt, ended.submission_number) == (JobState.SUCCEEDED, 2, 1)
+        assert site.runs() == {"run-1", "run-2"}
+        assert Results(site.settings).outputs(ended)["result"] == (LiteralValue("2"),)
+
+    def test_a_node_that_is_cut_off_goes_on_writing(self, site: Site, slurm_cluster: Slurm) -> None:
+        """What the first run still writes counts for nothing once the second has its place."""
+        job = self.restartable(site)
+        (node,) = slurm_cluster.run("squeue", "-h", "-j", scheduler_id(site, job), "-o", "%N").stdout.split()
+        slurm_cluster.cut_off_node(node)
+        try:
+            until(lambda: "run-2" in site.runs(), "its second run")
+            (site.folder / "go-1").touch()
+            old = site.job_folder(job).attempt(1)
+            until(lambda: read_status(old.status).state == "succeeded", "the first run has finished")
+            self.runs_again(site, job)
+        finally:
+            slurm_cluster.start_node(node)
+            slurm_cluster.resume_nodes()
+
+    def test_a_more_important_job(self, site: Site, slurm_cluster: Slurm) -> None:
+        job = self.restartable(site)
+        only_once = site.mark("once", until=str(site.folder / "never"))
+        until(lambda: "once" in site.runs(), "it runs")
+        site.in_state(only_once.id, JobState.RUNNING)
+        since = time.time()
+        options = ("-p", "urgent", "--nodes=3", "--exclusive", "-o", "/dev/null")
+        slurm_cluster.run("sbatch", "--parsable", *options, stdin="#!/bin/sh\nsleep 1\n")
+        assert told(site, only_once, since) == ("failed", "preempted")
+        (site.marks / "once").unlink()
+        self.runs_again(site, job)
+
+    def test_more_often_than_the_site_allows(self, slurm_cluster: Slurm) -> None:
+        site = make_site(slurm_cluster, more="max_restarts = 1")
+        try:
+            site.start_worker()
+            job = self.restartable(site)
+            slurm_cluster.run("scontrol", "requeue", scheduler_id(site, job))
+            until(lambda: "run-2" in site.runs(), "its second run")
+            site.in_state(job.id, JobState.RUNNING)
+            since = time.time()
+            slurm_cluster.run("scontrol", "requeue", scheduler_id(site, job))
+            assert told(site, job, since) == ("failed", "interrupted")
+            assert "interrupted the job 2 times" in site.job(job.id).message
+            assert site.runs() == {"run-1", "run-2"}
+        finally:
+            leave(site, slurm_cluster)
+
+    def test_a_process_that_does_not_allow_it(self, site: Site, slurm_cluster: Slurm) -> None:
+        """Slurm refuses to put the job back into the queue; when an administrator insists, it does not run again."""
+        job = site.mark("one", until=str(site.folder / "never"))
+        site.in_state(job.id, JobState.RUNNING)
+        until(site.runs, "it runs")
+        number = scheduler_id(site, job)
+        assert slurm_cluster.run("scontrol", "requeue", number, check=False).returncode != 0
+        slurm_cluster.run("scontrol", "update", f"JobId={number}", "Requeue=1")
+        since = time.time()
+        slurm_cluster.run("scontrol", "requeue", number)
+        assert told(site, job, since) == ("failed", "interrupted")
+        assert site.runs() == {"one"}

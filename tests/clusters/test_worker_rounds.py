@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,15 +16,18 @@ import pytest
 from joblauncher.formats.records import Failure
 from tests.clusters.scripted import DONE, QUEUED, RUNNING, Rounds
 from tests.clusters.site import Site
-from wps_hpc.clusters.schedulers.base import Phase
+from wps_hpc.clusters.schedulers.base import JobWord, Phase
+from wps_hpc.config import Logging
 from wps_hpc.jobs import watch
 from wps_hpc.jobs.job import JobState, Submission
+from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.pack import Packer
 from wps_hpc.jobs.request import Reference
 from wps_hpc.jobs.staging import Stager, StagingFailed
 from wps_hpc.jobs.store import Store, StoreBusy
 from wps_hpc.jobs.trusted import read_attempt
 from wps_hpc.processes.catalogue import Catalogue
+from wps_hpc.protocols.wps1_response import message
 
 SUSPENDED = replace(RUNNING, phase=Phase.SUSPENDED, word="SUSPENDED")
 
@@ -210,7 +214,7 @@ def test_an_outage_marks_jobs_stale_and_its_end_clears_that(rounds: Rounds) -> N
     rounds.batch.away = False
     rounds.watch()
     back = rounds.site.job(job.id)
-    assert (back.state, back.stale_since, back.reason) == (JobState.RUNNING, None, None)
+    assert (back.state, back.stale_since, back.reason) == (JobState.RUNNING, None, "job 100")
 
 
 def test_a_success_is_seen_during_an_outage_when_the_client_polls(rounds: Rounds) -> None:
@@ -292,6 +296,92 @@ def test_a_requeued_job_counts_its_next_attempt_from_nothing(rounds: Rounds) -> 
     rounds.wrote_success(job, attempt=2)
     rounds.watch({job.id})
     assert rounds.site.job(job.id).state is JobState.SUCCEEDED
+
+
+def test_a_client_sees_the_schedulers_id_and_which_run_it_is(rounds: Rounds) -> None:
+    job = rounds.running()
+    assert message(rounds.site.job(job.id)) == "step 40 (job 100)"
+    rounds.batch.say(QUEUED, restarts=1, reason="waiting for resources")
+    rounds.watch()
+    again = "run 2, after an interruption by the cluster"
+    assert rounds.site.job(job.id).message == f"waiting in the queue (job 100) ({again}): waiting for resources"
+    rounds.batch.say(RUNNING, restarts=1)
+    rounds.wrote_progress(job, 5, attempt=2)
+    rounds.watch()
+    assert message(rounds.site.job(job.id)) == f"step 5 (job 100, {again})"
+
+
+def test_a_job_that_was_preempted_as_it_ended_is_not_run_again(rounds: Rounds) -> None:
+    """Its success is known; the scheduler puts it back into the queue all the same."""
+    job = rounds.running()
+    rounds.wrote_success(job)
+    rounds.watch({job.id})
+    assert rounds.site.job(job.id).state is JobState.SUCCEEDED
+    assert rounds.batch.controls() == [], "it is about to leave by itself"
+    rounds.batch.say(QUEUED, restarts=1)
+    rounds.watch()
+    assert rounds.batch.controls() == ["cancel"]
+    rounds.batch.say(DONE, restarts=1)
+    rounds.watch()
+    assert rounds.site.job(job.id).scheduler_gone
+    assert rounds.site.job(job.id).state is JobState.SUCCEEDED
+
+
+def test_of_a_job_that_nobody_shows_any_more_the_newest_run_counts(rounds: Rounds) -> None:
+    """It was restarted, ended and forgotten while nobody looked; accounting does not count restarts."""
+    job = rounds.running()
+    rounds.claimed(job)
+    rounds.claimed(job, attempt=2)
+    rounds.wrote_success(job, attempt=2)
+    (number,) = rounds.batch.words
+    rounds.batch.accounts[number] = replace(DONE, token=rounds.batch.words[number].token)
+    rounds.batch.words.clear()
+    rounds.watch()
+    ended = rounds.site.job(job.id)
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
+
+
+def test_a_run_beyond_those_that_the_site_allows_is_not_believed(rounds: Rounds) -> None:
+    job = rounds.running()
+    beyond = rounds.cluster.settings.max_restarts + 2
+    rounds.claimed(job, attempt=beyond)
+    rounds.wrote_success(job, attempt=beyond)
+    rounds.batch.words.clear()
+    rounds.watch()
+    assert rounds.site.job(job.id).state is JobState.RUNNING
+
+
+KILLED = Failure("signal", "The process was killed by signal 11.", signal=11)
+
+
+@pytest.mark.parametrize("to_clients", [False, True])
+def test_the_end_of_a_failed_jobs_standard_error_is_for_the_log_and_for_clients_where_the_site_allows(
+    rounds: Rounds, caplog: pytest.LogCaptureFixture, to_clients: bool
+) -> None:
+    settings = Logging(stderr_lines=2, stderr_to_clients=to_clients)
+    rounds.watcher.last_words = LastWords(rounds.site.settings.storage.root, settings)
+    caplog.set_level("INFO")
+    job = rounds.running()
+    rounds.said(job, "first\n\nsecond\x00\nthird\n")
+    rounds.wrote_failure(job, KILLED)
+    rounds.batch.say(JobWord(Phase.ENDED, "FAILED", cause="signal", signal=11))
+    rounds.watch({job.id})
+    ended = rounds.site.job(job.id)
+    assert ended.failure is not None and ended.message == KILLED.text
+    told = f"{KILLED.text}\nThe end of its standard error:\nsecond\ufffd\nthird"
+    assert ended.failure.text == (told if to_clients else KILLED.text)
+    assert f"job {job.id}: stderr: third" in caplog.text and "first" not in caplog.text
+
+
+def test_a_fifo_in_place_of_the_standard_error_holds_nobody_up(
+    rounds: Rounds, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = rounds.running()
+    os.mkfifo(rounds.site.job_folder(job).attempt(1).stderr)
+    rounds.wrote_failure(job, Failure("process error", "no"))
+    rounds.watch({job.id})
+    assert rounds.site.job(job.id).state is JobState.FAILED
+    assert "its standard error cannot be read" in caplog.text
 
 
 def test_a_source_that_does_not_count_restarts_does_not_bring_an_old_attempt_back(rounds: Rounds) -> None:
@@ -529,7 +619,8 @@ def test_a_job_whose_cluster_is_gone_says_so_and_goes_on_when_it_is_back(rounds:
     rounds.watch()
     for job in (running, waiting):
         back = rounds.site.job(job.id)
-        assert (back.state, back.reason, back.stale_since) == (JobState.RUNNING, None, None)
+        assert (back.state, back.stale_since) == (JobState.RUNNING, None)
+        assert "configuration" not in (back.reason or "")
 
 
 def test_a_job_whose_cluster_is_gone_can_be_dismissed_and_takes_no_place_then(rounds: Rounds) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,13 +65,17 @@ KillWait=5
 MinJobAge={min_job_age}
 MessageTimeout=5
 DefMemPerCPU=200
+{extra}
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={dbd_port}
 AccountingStoragePass={folder}/munge/socket
 AccountingStorageEnforce=associations,limits,qos
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 PartitionName=short Nodes=ALL Default=YES MaxTime=5 DefaultTime=1 State=UP
 PartitionName=long Nodes=ALL MaxTime=UNLIMITED DefaultTime=1 State=UP
+PartitionName=urgent Nodes=ALL MaxTime=5 DefaultTime=1 State=UP PriorityTier=10 PreemptMode=OFF
 """
 NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 Boards=1 SocketsPerBoard=1 "
@@ -116,11 +121,17 @@ MARIADB_OPTIONS = (
 
 @dataclass
 class Slurm:
-    """A cluster beneath ``folder``. ``daemons`` are its processes by name; nodes are ``n1`` to ``n3``."""
+    """A cluster beneath ``folder``. ``daemons`` are its processes by name; nodes are ``n1`` to ``n3``.
+
+    ``entrance``: the words before a command that bring it to where the cluster's programs are, if that is not here.
+    ``extra``: more lines of slurm.conf.
+    """
 
     folder: Path
     ports: Mapping[str, int]
     min_job_age: int = 300
+    entrance: tuple[str, ...] = ()
+    extra: str = ""
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -131,7 +142,7 @@ class Slurm:
     @property
     def memory_is_enforced(self) -> bool:
         """Whether this machine lets Slurm enforce memory by control groups (version 1)."""
-        return os.access(MEMORY_CGROUP, os.W_OK)
+        return not self.entrance and os.access(MEMORY_CGROUP, os.W_OK)
 
     def start(self) -> None:
         """Bring all of it up; returns once every node is idle."""
@@ -174,6 +185,32 @@ class Slurm:
         for pid in self._step_daemons(node):
             _kill_tree(pid)
 
+    def cut_off_node(self, node: str) -> None:
+        """Let the controller lose a node on which all jobs run on."""
+        self.stop(node, signal.SIGKILL)
+        for pid in self._step_daemons(node):
+            os.kill(pid, signal.SIGKILL)
+
+    def save_state(self) -> Path:
+        """A copy of what the controller has saved of its jobs."""
+        copy = Path(tempfile.mkdtemp(dir=self.folder)) / "state"
+        shutil.copytree(self.folder / "state", copy)
+        return copy
+
+    def crash_back_to(self, state: Path) -> None:
+        """Kill the controller, and start it with what it had saved then, as if it had not saved anything since."""
+        self.stop("slurmctld", signal.SIGKILL)
+        shutil.rmtree(self.folder / "state")
+        shutil.copytree(state, self.folder / "state")
+        for path in [self.folder / "state", *(self.folder / "state").rglob("*")]:
+            shutil.chown(path, "slurm", "slurm")
+        self.start_slurmctld()
+
+    def resume_nodes(self) -> None:
+        """Let nodes that the controller has taken out of service take jobs again."""
+        self.run("scontrol", "update", f"NodeName={','.join(NODES)}", "State=RESUME", check=False)
+        self.wait_idle()
+
     def wait_idle(self) -> None:
         """Wait until every node can take jobs."""
         _await("idle nodes", lambda: self._node_states() == dict.fromkeys(NODES, "idle"))
@@ -183,7 +220,7 @@ class Slurm:
     ) -> subprocess.CompletedProcess[str]:
         """Run one of Slurm's commands, as root or as ``account``."""
         return subprocess.run(
-            command,
+            self._entered(command, account),
             input=stdin,
             env=self.environment(),
             capture_output=True,
@@ -191,7 +228,6 @@ class Slurm:
             timeout=60,
             check=check,
             cwd="/",
-            **_identity(account),  # type: ignore[call-overload]
         )
 
     def environment(self) -> dict[str, str]:
@@ -241,6 +277,7 @@ class Slurm:
             "folder": self.folder,
             "min_job_age": self.min_job_age,
             "proctrack": "proctrack/cgroup" if self.memory_is_enforced else "proctrack/linuxproc",
+            "extra": self.extra,
             "task": "task/cgroup" if self.memory_is_enforced else "task/none",
             "ctld_port": self.ports["ctld"],
             "dbd_port": self.ports["dbd"],
@@ -296,34 +333,45 @@ class Slurm:
     ) -> None:
         with (self.folder / "log" / f"{name}.said").open("ab") as said:
             self.daemons[name] = subprocess.Popen(
-                command,
+                self._entered(command, account),
                 env={**self.environment(), **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
                 cwd="/",
                 start_new_session=True,
-                **_identity(account),  # type: ignore[call-overload]
             )
+
+    def _entered(self, command: Sequence[str], account: str | None) -> list[str]:
+        """A command line as ``account`` (root for None), at the cluster; none of its words forks on the way."""
+        return [*self.entrance, *_as_account(account), *command]
 
     def _node_states(self) -> dict[str, str]:
         said = self.run("sinfo", "-h", "-N", "-p", "long", "-o", "%N %T", check=False).stdout
         return dict(line.split() for line in said.splitlines())
 
     def _step_daemons(self, node: str) -> list[int]:
-        """Step daemons of a node (of any, when empty); they carry the cluster's configuration in their environment."""
-        return [
-            pid
-            for pid in _pids()
-            if _read(pid, "comm").strip() == b"slurmstepd"
-            and str(self.conf).encode() in _read(pid, "environ")
-            and (not node or node.encode() in _node_of(pid))
-        ]
+        """Step daemons of a node (of any, when empty), which write to its log.
+
+        Their environment does not tell: since 24.11 their title stands in its place.
+        """
+        log = f"{self.folder}/log/slurmd.{node}{'.' if node else ''}"
+        found = (pid for pid in _pids() if _read(pid, "comm").strip() == b"slurmstepd")
+        return [pid for pid in found if any(log in path for path in _open_files(pid))]
 
 
-def _node_of(pid: int) -> bytes:
-    """The node that a step daemon belongs to: its spool folder is in one of its open files or its environment."""
-    return next((word for word in _read(pid, "environ").split(b"\0") if word.startswith(b"SLURMD_NODENAME=")), b"")
+def _open_files(pid: int) -> list[str]:
+    """The paths of a process's open files; of one in another root, as they are seen from here."""
+    paths = []
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(OSError):  # closed meanwhile
+            paths.append(str(link.readlink()))
+    return paths
+
+
+def _children(pid: int) -> list[int]:
+    tasks = (path.name for path in Path(f"/proc/{pid}/task").glob("*"))
+    return [int(child) for task in tasks for child in _read(pid, f"task/{task}/children").split()]
 
 
 def _pids() -> list[int]:
@@ -341,8 +389,7 @@ def _kill_tree(pid: int) -> None:
     """SIGKILL to a process and to all that descend from it."""
     try:
         os.kill(pid, signal.SIGSTOP)
-        children = [int(child) for child in _read(pid, f"task/{pid}/children").split()]
-        for child in children:
+        for child in _children(pid):
             _kill_tree(child)
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -363,10 +410,11 @@ def _remove_folder(folder: Path) -> None:
         return  # something in it still ends
 
 
-def _identity(account: str | None) -> dict[str, object]:
+def _as_account(account: str | None) -> tuple[str, ...]:
     if account is None:
-        return {}
-    return {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []}
+        return ()
+    entry = pwd.getpwnam(account)
+    return ("setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", "--")
 
 
 def _listens(port: int) -> bool:
@@ -381,7 +429,8 @@ def _await(what: str, condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def _programs() -> bool:
+def is_installed() -> bool:
+    """Whether this machine can run a Slurm of the tests' own."""
     return os.geteuid() == 0 and all(shutil.which(name, path=SEARCHED) for name in PROGRAMS)
 
 
@@ -393,16 +442,24 @@ def _make_ordinary_account() -> None:
         subprocess.run(command, env={"PATH": SEARCHED}, check=True)
 
 
-@pytest.fixture(scope="session")
-def slurm_cluster() -> Iterator[Slurm]:
-    """A Slurm that answers and whose nodes are idle; a test that breaks something puts it right again."""
-    require("Slurm", _programs(), HOW)
+@contextmanager
+def running_slurm(entrance: tuple[str, ...] = (), extra: str = "") -> Iterator[Slurm]:
+    """A Slurm within the block, whose nodes are idle at its beginning."""
     _make_ordinary_account()
     # Not below pytest's own folder: that is closed to the accounts which the daemons run as.
     folder = Path(tempfile.mkdtemp(prefix="wps-hpc-slurm-"))
-    cluster = Slurm(folder, {name: free_port() for name in ("ctld", "dbd", *NODES)})
+    ports = {name: free_port() for name in ("ctld", "dbd", *NODES)}
+    cluster = Slurm(folder, ports, entrance=entrance, extra=extra)
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.close()
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[Slurm]:
+    """A Slurm that answers and whose nodes are idle; a test that breaks something puts it right again."""
+    require("Slurm", is_installed(), HOW)
+    with running_slurm() as cluster:
+        yield cluster

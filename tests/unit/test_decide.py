@@ -78,7 +78,14 @@ def test_a_cancel_that_this_server_did_not_ask_for_waits_for_the_schedulers_reas
 
 def test_a_signal_that_nobody_explains_is_told_as_it_was() -> None:
     assert conclude(KILLED, CODE_3).failure == BY_SIGNAL
-    assert conclude(KILLED, GONE).failure == BY_SIGNAL
+    assert conclude(KILLED, GONE, waited=15.0).failure == BY_SIGNAL
+
+
+def test_of_a_signal_accounting_is_asked_once_the_scheduler_has_forgotten_the_job() -> None:
+    """Grid Engine forgets a job at its end, and its accounting, which alone knows of the time limit, comes late."""
+    assert conclude(KILLED, NotFound()).ask_accounting
+    assert conclude(KILLED, GONE, waited=14.9).state is JobState.RUNNING
+    assert not conclude(FAILED, NotFound()).ask_accounting
 
 
 def test_an_active_job_takes_state_from_the_scheduler_and_progress_from_the_launcher() -> None:

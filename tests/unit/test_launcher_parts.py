@@ -185,7 +185,7 @@ def test_a_chain_of_causes_that_bites_its_tail_ends() -> None:
 @pytest.fixture
 def progress(tmp_path: Path) -> Progress:
     """Progress of an attempt in ``tmp_path``."""
-    return Progress(Attempt(AttemptFolder(tmp_path), 0.0), StatusHead("j", "p"))
+    return Progress(Attempt(AttemptFolder(tmp_path), 1, 0.0), StatusHead("j", "p"))
 
 
 def test_progress_never_goes_back_and_is_never_without_words(progress: Progress, tmp_path: Path) -> None:

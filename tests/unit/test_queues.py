@@ -43,6 +43,33 @@ def test_a_job_that_fits_nowhere_is_told_what_it_asked_for() -> None:
         choose_queue(QUEUES, Resources(walltime_s=90_000))
 
 
+def test_queues_are_told_apart_by_the_size_of_the_input_files() -> None:
+    queues = (Queue(name="bulk"), Queue(name="quick", max_input_mb=10))
+    chosen = [choose_queue(queues, Resources(), size) for size in (0, 10, 11)]
+    assert [queue and queue.name for queue in chosen] == ["quick", "quick", "bulk"]
+    with pytest.raises(NoQueueFits, match=r"gives a job 11 MiB of input files\.") as refused:
+        choose_queue(queues[1:], Resources(), 11)
+    assert refused.value.resource == "input_mb"
+
+
+@pytest.mark.parametrize(
+    ("needed", "resource"),
+    [
+        (Resources(walltime_s=90_000), "walltime_s"),
+        (Resources(nodes=2, gpus=1), "resources"),
+        (Resources(memory_mb=100_000, walltime_s=90_000), "walltime_s"),
+    ],
+)
+def test_what_there_is_not_is_named(needed: Resources, resource: str) -> None:
+    """Where each queue lacks something else, no single resource is at fault."""
+    few_nodes = Queue(name="few", max_nodes=1)
+    no_gpus = Queue(name="no-gpus", max_gpus=0)
+    queues = (few_nodes, no_gpus) if needed.nodes else QUEUES
+    with pytest.raises(NoQueueFits) as refused:
+        choose_queue(queues, needed)
+    assert refused.value.resource == resource
+
+
 amounts = st.none() | st.integers(1, 100)
 queues = st.lists(st.builds(Queue, name=st.just("q"), max_walltime_seconds=amounts, max_cores=amounts), min_size=1)
 

@@ -54,6 +54,8 @@ DOCUMENTED_REASONS = (
     "PartitionInactive PartitionNodeLimit PartitionTimeLimit Priority Prolog QOSJobLimit QOSNotAllowed "
     "QOSResourceLimit QOSTimeLimit QOSUsageThreshold ReqNodeNotAvail Reservation ReservationDeleted Resources "
     "SchedDefer SystemFailure WaitingForScheduling "
+    # «sacct --helpreason» of 26.05 has these besides
+    "Constraints JobHoldMaxRequeue MaxPoweredUpNodes MpiPortsBusy NvidiaImexChannels ReservationInvalid "
 )
 
 
@@ -172,21 +174,21 @@ def queried(line: str) -> JobWord:
 )
 def test_words_of_the_queue(state: str, reason: str, phase: Phase, cause: str | None) -> None:
     """Only COMPLETED is without a cause, and an unheard-of state never means that a job is gone."""
-    word = queried(f"17|{TOKEN}|{state}|N/A|{reason}")
+    word = queried(f"17|{TOKEN}|{state}|N/A|0|{reason}")
     assert (word.phase, word.word, word.cause, word.token) == (phase, state, cause, TOKEN)
 
 
 def test_an_expected_start_is_an_estimate_in_utc_to_the_minute() -> None:
-    word = queried(f"17|{TOKEN}|PENDING|2026-11-22T00:24:32|BeginTime")
+    word = queried(f"17|{TOKEN}|PENDING|2026-11-22T00:24:32|0|BeginTime")
     assert word.estimated_start is not None
     assert time.strftime("%FT%T", time.gmtime(word.estimated_start)) == "2026-11-22T00:24:00"
-    assert queried(f"17|{TOKEN}|RUNNING|2026-11-22T00:24:32|None").estimated_start is None
+    assert queried(f"17|{TOKEN}|RUNNING|2026-11-22T00:24:32|0|None").estimated_start is None
     assert dict(SCHEDULER.query_command().env)["TZ"] == "UTC"
 
 
 def test_jobs_of_others_are_left_out_whatever_they_are_called() -> None:
     """The same account may have jobs of its own; an id alone is never believed."""
-    rows = "17|somebody's|RUNNING|N/A|None\n18|wrap|PENDING|N/A|None\n9_[1-5]|array|PENDING|N/A|None\n"
+    rows = "17|somebody's|RUNNING|N/A|0|None\n18|wrap|PENDING|N/A|0|None\n9_[1-5]|array|PENDING|N/A|0|None\n"
     assert SCHEDULER.read_query(Completed(0, rows, "")) == {}
     reused = f"17|{'w' * 15}|COMPLETED|0:0\n"
     assert SCHEDULER.read_accounting(Completed(0, reused, ""), [KNOWN]) == {}
@@ -198,10 +200,10 @@ def test_jobs_of_others_are_left_out_whatever_they_are_called() -> None:
         ("COMPLETED", "0:0", JobWord(Phase.ENDED, "COMPLETED", exit_code=0)),
         ("FAILED", "7:0", JobWord(Phase.ENDED, "FAILED", "The job ended with exit code 7.", "exit code", 7)),
         ("FAILED", "0:9", JobWord(Phase.ENDED, "FAILED", "The job was killed by signal 9.", "signal", signal=9)),
-        ("CANCELLED by 1001", "0:0", replace(queried(f"1|{TOKEN}|CANCELLED|N/A|None"), token=None)),
-        ("TIMEOUT", "0:0", replace(queried(f"1|{TOKEN}|TIMEOUT|N/A|None"), token=None)),
-        ("OUT_OF_MEMORY", "0:125", replace(queried(f"1|{TOKEN}|OUT_OF_MEMORY|N/A|None"), token=None)),
-        ("FAILED", "0:53", replace(queried(f"1|{TOKEN}|FAILED|N/A|JobLaunchFailure"), token=None)),
+        ("CANCELLED by 1001", "0:0", replace(queried(f"1|{TOKEN}|CANCELLED|N/A|0|None"), token=None)),
+        ("TIMEOUT", "0:0", replace(queried(f"1|{TOKEN}|TIMEOUT|N/A|0|None"), token=None)),
+        ("OUT_OF_MEMORY", "0:125", replace(queried(f"1|{TOKEN}|OUT_OF_MEMORY|N/A|0|None"), token=None)),
+        ("FAILED", "0:53", replace(queried(f"1|{TOKEN}|FAILED|N/A|0|JobLaunchFailure"), token=None)),
     ],
 )
 def test_words_of_accounting(state: str, ending: str, expected: JobWord) -> None:
@@ -231,7 +233,7 @@ def test_a_cluster_among_several_is_named_in_every_command_and_kept_in_the_id() 
     commands += [command for command in [scheduler.accounting_command([known])] if command]
     assert all("--clusters=alpha" in command.argv for command in commands)
     assert "123" in scheduler.control_command(Control.CANCEL, known).argv
-    answer = scheduler.read_query(Completed(0, f"CLUSTER: alpha\n123|{TOKEN}|RUNNING|N/A|None\n", ""))
+    answer = scheduler.read_query(Completed(0, f"CLUSTER: alpha\n123|{TOKEN}|RUNNING|N/A|0|None\n", ""))
     assert not isinstance(answer, CouldNotAsk) and list(answer) == ["123;alpha"]
 
 
@@ -290,6 +292,8 @@ def test_every_job_is_named_by_its_token_and_never_put_back_into_the_queue() -> 
         (Resources(cores=3, memory_mb=100), {"cpus-per-task": "3", "mem": "100M"}),
         (Resources(nodes=2, cores=5, memory_mb=101, gpus=3),
          {"nodes": "2", "cpus-per-task": "3", "mem": "51M", "gres": "gpu:2"}),
+        (Resources(tasks=4, cores=6, memory_mb=100), {"ntasks": "4", "cpus-per-task": "2", "mem-per-cpu": "13M"}),
+        (Resources(tasks=4, nodes=2), {"ntasks": "4", "nodes": "2"}),
         (Resources(walltime_s=61), {"time": "2", "signal": "B:USR1@15"}),
         (Resources(walltime_s=3600), {"time": "60", "signal": "B:USR1@60"}),
         (Resources(walltime_s=1), {"time": "1", "signal": "B:USR1@1"}),
@@ -299,6 +303,31 @@ def test_resources_are_for_the_whole_job_and_slurm_counts_by_node_and_minute(
     resources: Resources, expected: dict[str, str]
 ) -> None:
     assert directives(resources).items() >= expected.items()
+
+
+def test_slurm_chooses_the_nodes_of_tasks_unless_the_process_says_how_many() -> None:
+    said = directives(Resources(tasks=4, cores=4, memory_mb=100))
+    assert not {"nodes", "ntasks-per-node", "mem"} & said.keys()
+
+
+def test_only_a_job_that_may_be_restarted_is_requeued() -> None:
+    said = SCHEDULER.directives(replace(ORDER, restarts=2))
+    assert said["requeue"] == "" and "no-requeue" not in said
+    assert "requeue" not in SCHEDULER.directives(ORDER)
+
+
+def test_restarts_are_counted_by_slurm() -> None:
+    assert queried(f"17|{TOKEN}|PENDING|N/A|2|BeginTime").restarts == 2
+    garbled = SCHEDULER.read_query(Completed(0, f"17|{TOKEN}|PENDING|N/A|many|BeginTime", ""))
+    assert isinstance(garbled, CouldNotAsk)
+
+
+def test_a_longer_name_that_begins_like_a_token_is_somebody_elses() -> None:
+    """squeue cuts off what does not fit into a column."""
+    assert SCHEDULER.read_query(Completed(0, f"17|{TOKEN}0|RUNNING|N/A|0|None", "")) == {}
+    command = next(word for word in SCHEDULER.query_command().argv if word.startswith("--Format="))
+    widths = dict(part.strip("|").split(":") for part in command.removeprefix("--Format=").split(","))
+    assert int(widths["Name"]) > len(TOKEN) and int(widths["State"]) > max(map(len, STATES))
 
 
 def test_a_sites_own_choices() -> None:
@@ -349,9 +378,9 @@ def test_whatever_is_asked_is_asked_of_the_token(action: Control, words: tuple[s
         Completed(0, "slurm_load_jobs error: Socket timed out\n", ""),
         Completed(0, "Welcome to this host\n", ""),
         Completed(0, f"17|{TOKEN}|RUNN", ""),
-        Completed(0, f"17|{TOKEN}||N/A|None\n", ""),
-        Completed(0, f"seventeen|{TOKEN}|RUNNING|N/A|None\n", ""),
-        Completed(1, f"17|{TOKEN}|RUNNING|N/A|None\n", "something went wrong"),
+        Completed(0, f"17|{TOKEN}||N/A|0|None\n", ""),
+        Completed(0, f"seventeen|{TOKEN}|RUNNING|N/A|0|None\n", ""),
+        Completed(1, f"17|{TOKEN}|RUNNING|N/A|0|None\n", "something went wrong"),
         Completed(-9, "", ""),
     ],
 )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wps_hpc.config import Queue
 from wps_hpc.processes.description import Resources
 
 
 class NoQueueFits(Exception):
-    """No queue gives a job what it needs; the text is a sentence for the client."""
+    """No queue gives a job what it needs; the text is a sentence for the client, ``resource`` what there is not."""
+
+    def __init__(self, text: str, resource: str) -> None:
+        super().__init__(text)
+        self.resource = resource
 
 
 #: A queue's limit, the resource that it limits, and what to call that.
@@ -20,25 +24,34 @@ _LIMITS: tuple[tuple[str, str, str], ...] = (
     ("max_cores", "cores", "{} cores"),
     ("max_nodes", "nodes", "{} nodes"),
     ("max_gpus", "gpus", "{} GPUs"),
+    ("max_input_mb", "input_mb", "{} MiB of input files"),
 )
 
 
-def choose_queue(queues: Sequence[Queue], needed: Resources) -> Queue | None:
-    """The smallest queue that gives what is ``needed``; None where the cluster describes no queues.
+def choose_queue(queues: Sequence[Queue], needed: Resources, input_mb: int = 0) -> Queue | None:
+    """The smallest queue that gives what is ``needed`` and takes so much input; None where none are described.
 
-    Smaller is: less walltime, then less memory, then fewer cores, nodes and GPUs; of equal ones the first. A limit that
-    a queue does not name it does not have, and what a job does not name fits anywhere. Raises NoQueueFits.
+    Smaller is: less walltime, then less memory, then fewer cores, nodes and GPUs, then less input; of equal ones the
+    first. A limit that a queue does not name it does not have, and what a job does not name fits anywhere. Raises
+    NoQueueFits.
     """
     if not queues:
         return None
-    fitting = [queue for queue in queues if _fits(queue, needed)]
+    wanted = {**vars(needed), "input_mb": input_mb or None}
+    fitting = [queue for queue in queues if all(_fits(queue, limit, wanted[name]) for limit, name, _ in _LIMITS)]
     if not fitting:
-        raise NoQueueFits(f"No queue of this service gives a job {_described(needed)}.")
+        raise NoQueueFits(f"No queue of this service gives a job {_described(wanted)}.", _hopeless(queues, wanted))
     return min(fitting, key=_size)
 
 
-def _fits(queue: Queue, needed: Resources) -> bool:
-    return all((getattr(needed, resource) or 0) <= _limit(queue, limit) for limit, resource, _ in _LIMITS)
+def _fits(queue: Queue, limit: str, amount: int | None) -> bool:
+    return (amount or 0) <= _limit(queue, limit)
+
+
+def _hopeless(queues: Sequence[Queue], wanted: Mapping[str, int | None]) -> str:
+    """The first resource of which no queue gives enough; where each queue lacks something else, «resources»."""
+    lacking = (name for limit, name, _ in _LIMITS if not any(_fits(queue, limit, wanted[name]) for queue in queues))
+    return next(lacking, "resources")
 
 
 def _size(queue: Queue) -> tuple[float, ...]:
@@ -50,6 +63,6 @@ def _limit(queue: Queue, name: str) -> float:
     return math.inf if value is None else value
 
 
-def _described(needed: Resources) -> str:
-    words = [text.format(value) for _, resource, text in _LIMITS if (value := getattr(needed, resource)) is not None]
+def _described(wanted: Mapping[str, int | None]) -> str:
+    words = [text.format(value) for _, name, text in _LIMITS if (value := wanted[name]) is not None]
     return " and ".join((", ".join(words[:-1]), words[-1]) if len(words) > 1 else words)

@@ -19,8 +19,10 @@ from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.atomic import write_atomic
 from joblauncher.formats.folder import JobFolder, job_path
 from joblauncher.formats.values import FileValue
-from wps_hpc.config import Settings
+from wps_hpc.config import Cluster, Settings
 from wps_hpc.errors import (
+    BY_CODE,
+    InvalidParameterValue,
     NoApplicableCode,
     NoSuchProcess,
     NotEnoughStorage,
@@ -32,14 +34,17 @@ from wps_hpc.jobs.addresses import check_reference
 from wps_hpc.jobs.admission import check_admission
 from wps_hpc.jobs.callbacks import check_subscriber
 from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.needs import NotGiven, check_queues, needs
+from wps_hpc.jobs.record import request_record
 from wps_hpc.jobs.request import ExecuteRequest, Given, InlineContent, Mode, NestedGiven, Reference
 from wps_hpc.jobs.requestjson import save_secrets, to_json
 from wps_hpc.jobs.store import Store, StoreBusy, StoreError, StoreFull
 from wps_hpc.jobs.validate import validated
 from wps_hpc.jobs.wake import Bell
-from wps_hpc.processes.catalogue import Catalogue
+from wps_hpc.processes.catalogue import Catalogue, Entry
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.processes.formats import extension_for
+from wps_hpc.processes.run import ProcessError
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +81,7 @@ class Intake:
         with _in_service_words():
             self._check_room()
             self._turn_away_early(wanted)
-            job = self._accepted(entry.description, wanted)
+            job = self._accepted(entry, wanted)
         self._bell.ring_worker()  # for nobody in particular: there is nothing to watch yet
         log.info("job %s: accepted: %s, %s by %s", job.id, job.process, job.mode, job.protocol)
         return job
@@ -160,12 +165,15 @@ class Intake:
         if any(isinstance(value, InlineContent) for value in _flat(request.inputs)):
             check_admission(self._store.load(), request.mode, self._settings.limits)
 
-    def _accepted(self, process: ProcessDescription, request: ExecuteRequest) -> Job:
+    def _accepted(self, entry: Entry, request: ExecuteRequest) -> Job:
         job_id = str(uuid.uuid4())
         folder = JobFolder(job_path(self._settings.storage.root, job_id))
         try:
             _make(folder)
-            job = self._job_for(job_id, process, _on_disk(request, folder))
+            stored = _on_disk(request, folder)
+            job = self._job_for(job_id, entry.description, stored)
+            if job.staged:
+                self._check_needs(entry, stored, folder, self._settings.clusters[job.cluster])
             reach(Failpoint.ACCEPT_BEFORE_ROW)
             self._store.add_job(job, limits=self._settings.limits)
         except BaseException as error:
@@ -174,6 +182,21 @@ class Intake:
             raise
         reach(Failpoint.ACCEPT_AFTER_ROW)
         return job
+
+    def _check_needs(self, entry: Entry, request: ExecuteRequest, folder: JobFolder, cluster: Cluster) -> None:
+        """Refuse now what no queue of the site could run. Of a job whose inputs have yet to be fetched that cannot be
+        told: packing checks again."""
+        record = request_record(request)
+        try:
+            needed = needs(entry.runnable, record, request.resources, folder, self._settings.limits)
+            check_queues(needed, record, cluster)
+        except NotGiven as error:
+            raise InvalidParameterValue(str(error), error.resource) from error
+        except ProcessError as error:
+            raise BY_CODE.get(error.code, NoApplicableCode)(error.text, error.locator) from error
+        except Exception:
+            # A defect in an author's function: the job fails with it when it is packed, and the log has the traceback.
+            log.warning("process %s cannot say what it needs", entry.description.identifier, exc_info=True)
 
     def _job_for(self, job_id: str, process: ProcessDescription, request: ExecuteRequest) -> Job:
         now = time.time()

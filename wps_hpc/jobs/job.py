@@ -127,6 +127,11 @@ class Job:
     state_since: float | None = None
 
     @property
+    def restarts(self) -> int:
+        """How often the scheduler has started the job again: attempts of its submission before the current one."""
+        return max(0, self.attempt - self.submission_number)
+
+    @property
     def final(self) -> bool:
         """The job's state will not change any more."""
         return self.state.final

@@ -11,11 +11,10 @@ import logging
 import platform
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.atomic import write_atomic
@@ -31,7 +30,7 @@ from joblauncher.formats.records import (
     dump,
     load,
 )
-from joblauncher.formats.values import FileValue, NestedValue, Value, Values
+from joblauncher.formats.values import FileValue
 from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.clusters.queues import NoQueueFits
 from wps_hpc.clusters.schedulers.base import JobOrder
@@ -39,7 +38,9 @@ from wps_hpc.clusters.scripts import ScriptError
 from wps_hpc.config import Settings
 from wps_hpc.errors import ServiceError
 from wps_hpc.jobs.job import Job
-from wps_hpc.jobs.request import ExecuteRequest, NestedGiven
+from wps_hpc.jobs.needs import NotGiven, needs
+from wps_hpc.jobs.record import input_files, megabytes, request_record
+from wps_hpc.jobs.request import ExecuteRequest
 from wps_hpc.jobs.requestjson import from_json
 from wps_hpc.jobs.validate import check_fit
 from wps_hpc.processes.catalogue import Catalogue, Entry
@@ -96,7 +97,8 @@ class Packer:
             text = "The job folder could not be written; is the disk full?"
             raise PackFailed(Failure("disk full", text, code="NotEnoughStorage", detail=str(error))) from error
         except NoQueueFits as error:
-            raise PackFailed(Failure("could not be submitted", str(error))) from error
+            failure = Failure("could not be submitted", str(error), "InvalidParameterValue", error.resource)
+            raise PackFailed(failure) from error
         except ScriptError as error:
             text = "The job could not be prepared because of a fault in the server's batch template."
             raise PackFailed(Failure("could not be submitted", text, detail=str(error))) from error
@@ -132,9 +134,7 @@ class Packer:
     ) -> tuple[Manifest, str]:
         # A job that the spooler forks dies with this host: after a power cut there is nobody left to read its files.
         durable = not cluster.warm
-        record = RequestRecord(
-            request.process, _values(request.inputs), tuple(wish.wanted for wish in request.outputs), request.language
-        )
+        record = request_record(request)
         resources = self._resources(entry, record, request.resources, folder)
         written = [
             _listed(folder, folder.payload, entry.payload, durable),
@@ -143,7 +143,7 @@ class Packer:
         if entry.source is not None:
             folder.source.mkdir(mode=0o700, exist_ok=True)
             written.append(_listed(folder, folder.source / f"{entry.module}.py", entry.source, durable))
-        files = list(_files(record.inputs))
+        files = list(input_files(record))
         written += [_hashed(folder, value) for value in files if not value.shared]
         shared = tuple(SharedFile(value.path, value.size or 0) for value in files if value.shared)
         manifest = self._manifest(job, resources, entry, cluster, tuple(written), shared)
@@ -179,6 +179,7 @@ class Packer:
                 memory_mb=resources.memory_mb,
                 log_bytes=self.settings.limits.log_bytes,
                 enforce=not cluster.scheduler.enforces_limits,
+                max_restarts=_restarts(entry, cluster),
             ),
             resources={name: value for name, value in vars(resources).items() if value is not None},
         )
@@ -193,6 +194,8 @@ class Packer:
             launcher=launcher,
             submission=manifest.submission,
             resources=Resources(**manifest.resources),
+            input_mb=_input_mb(manifest, folder),
+            restarts=manifest.limits.max_restarts,
             warm=cluster.warm,
         )
         return replace(order, script=cluster.render_script(order))
@@ -200,15 +203,17 @@ class Packer:
     def _resources(
         self, entry: Entry, record: RequestRecord, wished: Mapping[str, int], folder: JobFolder
     ) -> Resources:
-        """What the process says it needs for these inputs, as wished by the client, within the site's limits."""
-        limits = self.settings.limits
-        stated: dict[str, Any] = {**vars(_needed(entry, record, folder)), **wished}
-        walltime = stated["walltime_s"] or limits.walltime_seconds
-        stated["walltime_s"] = min(walltime, limits.max_walltime_seconds)
-        stated["memory_mb"] = stated["memory_mb"] or limits.memory_mb
-        _check_cap("cores", stated["cores"], limits.max_cores)
-        _check_cap("MiB of memory", stated["memory_mb"], limits.max_memory_mb)
-        return Resources(**stated)
+        try:
+            return needs(entry.runnable, record, wished, folder, self.settings.limits)
+        except NotGiven as error:
+            failure = Failure("could not be submitted", str(error), "InvalidParameterValue", error.resource)
+        except ProcessError as error:
+            failure = Failure("process error", error.text, code=error.code, locator=error.locator)
+        except Exception as error:
+            # An author's function: whatever it raises is the process's failure, not the worker's.
+            log.exception("process %s cannot say what it needs", record.identifier)
+            failure = Failure("process error", f"The process cannot say what it needs: {type(error).__name__}: {error}")
+        raise PackFailed(failure)
 
 
 def _check_fit(entry: Entry, request: ExecuteRequest) -> None:
@@ -222,22 +227,13 @@ def _check_fit(entry: Entry, request: ExecuteRequest) -> None:
         raise PackFailed(Failure("could not start", text, code=error.code, locator=error.locator)) from error
 
 
-def _needed(entry: Entry, record: RequestRecord, folder: JobFolder) -> Resources:
-    try:
-        return entry.runnable.resources_for(record, folder)
-    except ProcessError as error:
-        failure = Failure("process error", error.text, code=error.code, locator=error.locator)
-    except Exception as error:
-        # An author's function: whatever it raises is the process's failure, not the worker's.
-        log.exception("process %s cannot say what it needs", record.identifier)
-        failure = Failure("process error", f"The process cannot say what it needs: {type(error).__name__}: {error}")
-    raise PackFailed(failure)
+def _input_mb(manifest: Manifest, folder: JobFolder) -> int:
+    own = [file.size for file in manifest.files if file.path.startswith(f"{folder.inputs.name}/")]
+    return megabytes(own + [file.size for file in manifest.shared])
 
 
-def _check_cap(what: str, needed: int | None, cap: int | None) -> None:
-    if needed is not None and cap is not None and needed > cap:
-        text = f"The process needs {needed} {what}; this service gives at most {cap}."
-        raise PackFailed(Failure("could not be submitted", text))
+def _restarts(entry: Entry, cluster: Cluster) -> int:
+    return cluster.settings.max_restarts if entry.description.restartable else 0
 
 
 def next_submission(job: Job) -> int:
@@ -248,33 +244,6 @@ def next_submission(job: Job) -> int:
 def new_token() -> str:
     """A name that no other submission has: ``w`` and 14 letters or digits (about 72 bits), good for every scheduler."""
     return "w" + "".join(secrets.choice(_TOKEN_LETTERS) for _ in range(14))
-
-
-def _values(given: Any) -> Values:
-    return {name: tuple(_value(item) for item in items) for name, items in given.items()}
-
-
-def _value(item: Any) -> Value:
-    if isinstance(item, NestedGiven):
-        return NestedValue(_values(item.values))
-    if not isinstance(item, Value.__args__):  # type: ignore[attr-defined]
-        raise TypeError(f"an input that was not staged: {type(item).__name__}")
-    return item  # type: ignore[no-any-return]
-
-
-def _files(values: Values) -> Iterator[FileValue]:
-    for value in _flat(values):
-        if isinstance(value, FileValue):
-            yield value
-
-
-def _flat(values: Values) -> Iterable[Value]:
-    for occurrences in values.values():
-        for value in occurrences:
-            if isinstance(value, NestedValue):
-                yield from _flat(value.values)
-            else:
-                yield value
 
 
 def _listed(folder: JobFolder, path: Path, content: bytes, durable: bool) -> ListedFile:

@@ -18,11 +18,11 @@ from joblauncher.formats.folder import AttemptFolder, JobFolder, job_path
 from joblauncher.formats.values import FileValue, Value
 from wps_hpc.config import Settings
 from wps_hpc.errors import NoApplicableCode, NotFound
-from wps_hpc.jobs.beneath import Missing, Untrusted, folder_beneath, open_beneath, read_in
+from wps_hpc.jobs.beneath import Missing, Untrusted, folder_beneath, read_in
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest
 from wps_hpc.jobs.requestjson import from_json
-from wps_hpc.jobs.trusted import open_output, read_result
+from wps_hpc.jobs.trusted import open_output, read_end, read_result
 
 log = logging.getLogger(__name__)
 
@@ -110,16 +110,12 @@ class Results:
     def log(self, job: Job, stream: str, max_bytes: int) -> bytes:
         """The last ``max_bytes`` of what the job's current attempt printed to one of STREAMS, if anything yet."""
         folder = self.folder(job)
-        path = STREAMS[stream](folder.attempt(job.attempt)).relative_to(folder.path).as_posix()
         try:
-            descriptor = open_beneath(folder.path, path)
+            return read_end(folder, STREAMS[stream](folder.attempt(job.attempt)), max_bytes)
         except Missing:
             return b""
         except Untrusted as error:
             raise _unusable(job, error) from error
-        with os.fdopen(descriptor, "rb") as opened:
-            opened.seek(max(0, os.fstat(descriptor).st_size - max_bytes))
-            return opened.read(max_bytes)
 
 
 def _unusable(job: Job, error: Untrusted) -> NotFound | NoApplicableCode:

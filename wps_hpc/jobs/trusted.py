@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from joblauncher.formats import status as status_file
@@ -102,6 +103,16 @@ def read_attempt(folder: JobFolder, attempt: int, description: ProcessDescriptio
         return Left()
     except Untrusted as error:
         return Left(state="unreadable", why=str(error))
+
+
+def is_claimed(folder: JobFolder, attempt: int) -> bool:
+    """Whether a launcher took that attempt, as far as can be seen; never raises for anything that a node can do."""
+    paths = folder.attempt(attempt)
+    try:
+        with folder_beneath(folder.path, _inside(folder, paths)) as opened:
+            return _exists(opened, paths.claim.name)
+    except Untrusted:
+        return False
 
 
 def _inside(folder: JobFolder, paths: AttemptFolder) -> str:
@@ -218,6 +229,14 @@ def read_result(folder: JobFolder, attempt: int) -> tuple[ResultRecord, int]:
 def open_output(folder: JobFolder, attempt: int, value: FileValue) -> int:
     """A descriptor of an output file, in the size that was recorded; raises Untrusted."""
     return _open_output(folder, folder.attempt(attempt), value)
+
+
+def read_end(folder: JobFolder, path: Path, limit: int) -> bytes:
+    """The last ``limit`` bytes of a file in a job's folder; raises Untrusted (Missing when there is none)."""
+    descriptor = open_beneath(folder.path, path.relative_to(folder.path).as_posix())
+    with os.fdopen(descriptor, "rb") as opened:
+        opened.seek(max(0, os.fstat(descriptor).st_size - limit))
+        return opened.read(limit)
 
 
 def _open_output(folder: JobFolder, paths: AttemptFolder, value: FileValue) -> int:

@@ -71,7 +71,7 @@ _PLAIN_TYPES = ("text/plain", "application/xml", "application/json")
 _NUMBERS = frozenset({"integer", "nonNegativeInteger", "positiveInteger", "float", "double", "scale", "angle"})
 
 #: Least values of resource wishes; those not in here cannot be wished for.
-_RESOURCES = {"cores": 1, "memory_mb": 1, "walltime_s": 1, "gpus": 0, "nodes": 1}
+_RESOURCES = {"cores": 1, "memory_mb": 1, "walltime_s": 1, "gpus": 0, "nodes": 1, "tasks": 1}
 
 
 def validated(process: ProcessDescription, request: ExecuteRequest, settings: Settings) -> ExecuteRequest:

@@ -24,8 +24,9 @@ from joblauncher.formats.records import (
 from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobWord, Known, Phase, QueryAnswer
 from wps_hpc.jobs.job import Job, JobState, Submission
+from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.store import Change, JobFields, Store
-from wps_hpc.jobs.trusted import Left, read_attempt
+from wps_hpc.jobs.trusted import Left, is_claimed, read_attempt
 from wps_hpc.processes.description import ProcessDescription
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def decide(job: Job, left: Left, answer: Answer, now: float, since: float | None
     1. The launcher wrote *succeeded*: succeeded, whatever the scheduler says.
     2. The launcher wrote *failed*: failed. When by a signal, or cancelled by nobody whom this server knows, the
        scheduler's cause is better (time limit, out of memory, node failure, preempted, cancelled), so it is awaited
-       while the job is active or cannot be asked for, up to the grace.
+       while the job is active or cannot be asked for, up to the grace; accounting is asked of one that is not found.
     3. The scheduler *could not be asked*: keep the state, marked stale. «Gone» is never concluded from an outage.
     4. The job is *active*: its phase is the state; a running one takes percent and message from the launcher.
     5. The job is *ended*, with a word: failed with the word's cause once the shared filesystem has settled. If the
@@ -144,13 +145,26 @@ def _keep(job: Job, left: Left) -> Verdict:
     return Verdict(job.state, job.message, job.percent)
 
 
+def _facts(job: Job, word: JobWord) -> list[str]:
+    """What is told of an active job beside its state: the id to ask an operator about, and which run it is."""
+    again = f"run {job.restarts + 1}, after an interruption by the cluster" if job.restarts else None
+    return [fact for fact in (f"job {word.known_as}" if word.known_as else None, again) if fact]
+
+
+def _waiting(job: Job, word: JobWord) -> str:
+    facts = "".join(f" ({fact})" for fact in _facts(job, word))
+    message = _PHASE_WORDS[word.phase] + facts + (f": {word.reason}" if word.reason else "")
+    if word.estimated_start is None:
+        return message
+    start = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(word.estimated_start))
+    return f"{message} (the scheduler's estimate of its start: {start})"
+
+
 def _active(job: Job, left: Left, word: JobWord) -> Verdict:
-    message = _PHASE_WORDS[word.phase] + (f": {word.reason}" if word.reason else "")
-    if word.estimated_start is not None:
-        start = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(word.estimated_start))
-        message += f" (the scheduler's estimate of its start: {start})"
     if word.phase is Phase.RUNNING and left.state == "running":
-        return Verdict(JobState.RUNNING, left.message or message, max(job.percent, left.percent))
+        facts = ", ".join(_facts(job, word)) or None
+        return Verdict(JobState.RUNNING, left.message or "running", max(job.percent, left.percent), reason=facts)
+    message = _waiting(job, word)
     # A job that runs keeps its progress, also while its status cannot be read; one that waits again has none.
     percent = job.percent if word.phase in (Phase.RUNNING, Phase.SUSPENDED) else 0
     return Verdict(_PHASE_STATES[word.phase], message, percent, reason=word.reason)
@@ -162,7 +176,9 @@ def _launcher_failed(
     ended = answer if isinstance(answer, JobWord) and answer.phase is Phase.ENDED else None
     # At a time limit and at a preemption, all that the launcher sees is an order to end.
     explicable = failure.signal is not None or (failure.cause == "cancelled" and job.cancel_requested is None)
-    if explicable and ended is None and not isinstance(answer, NotFound):
+    if explicable and isinstance(answer, NotFound) and not answer.accounting_asked:
+        return replace(_keep(job, Left()), ask_accounting=True, wait_since=since)
+    if explicable and ended is None:
         began = now if since is None else since
         if now - began < graces.signal:
             return replace(_keep(job, Left()), wait_since=began, stale=isinstance(answer, CouldNotAsk))
@@ -248,8 +264,9 @@ IDLE_QUERY = 30.0
 class Watcher:
     """Follows the jobs of one cluster: one query for all, then only the attempts whose answer changed.
 
-    ``ended`` is told the id of every job that has come to its end. What it remembers between rounds only saves work: a
-    new worker starts with nothing and reads every active attempt once. ``describe`` gives a process's description, by
+    ``ended`` is told the id of every job that has come to its end; ``last_words`` tells what a failed one said. What it
+    remembers between rounds only saves work: a new worker starts with nothing and reads every active attempt once.
+    ``describe`` gives a process's description, by
     which its outputs are checked, if that is of the job's version; None for one that is no longer on offer. ``clock``
     gives times for the database and for people; ``steady`` measures graces and pauses, as it cannot be set.
     """
@@ -259,6 +276,7 @@ class Watcher:
     store: Store
     epoch: int
     ended: Callable[[str], None]
+    last_words: LastWords
     describe: Callable[[str], ProcessDescription | None] = lambda _: None
     clock: Callable[[], float] = time.time
     steady: Callable[[], float] = time.monotonic
@@ -309,7 +327,7 @@ class Watcher:
 
     def _look(self, followed: Sequence[_Followed], poked: Collection[str]) -> None:
         answer = self._query()
-        words = {one.job.id: _word_for(one.submission, answer) for one in followed}
+        words = {one.job.id: self._word_for(one.submission, answer) for one in followed}
         absent = [one for one in followed if isinstance(words[one.job.id], NotFound)]
         news = [one for one in followed if one.job.id in poked or self._news(one.job, words[one.job.id])]
         verdicts = [self._conclude(one, words[one.job.id]) for one in news if one not in absent]
@@ -326,6 +344,12 @@ class Watcher:
             log.warning("cluster %s cannot be asked: %s", self.cluster.name, answer.why)
         return answer
 
+    def _word_for(self, submission: Submission, answer: QueryAnswer) -> Answer:
+        word = _word_for(submission, answer)
+        if isinstance(word, JobWord) and self.cluster.scheduler.public_ids:
+            return replace(word, known_as=submission.scheduler_id)
+        return word
+
     def _forget_all_but(self, ids: Iterable[str]) -> None:
         kept = set(ids)
         self._seen = {job_id: word for job_id, word in self._seen.items() if job_id in kept}
@@ -341,25 +365,36 @@ class Watcher:
 
     def _account(self, absent: Sequence[_Followed]) -> list[_Concluded]:
         """Jobs that the query does not show: what they left, then one question to accounting for all that is open."""
-        first = [self._conclude(one, NotFound()) for one in absent]
+        first = [self._conclude(one, NotFound(), self._last_run(one.job)) for one in absent]
         open_ones = [one for one in first if one.verdict.ask_accounting]
         if not open_ones:
             return first
         answer = self.cluster.accounting([_known(one.followed.submission) for one in open_ones])
-        second = [self._conclude(one.followed, _accounted(one.followed.submission, answer)) for one in open_ones]
+        second = [
+            self._conclude(one.followed, _accounted(one.followed.submission, answer), one.attempt) for one in open_ones
+        ]
         return [one for one in first if one not in open_ones] + second
 
-    def _conclude(self, one: _Followed, answer: Answer) -> _Concluded:
+    def _last_run(self, job: Job) -> int:
+        """The attempt that counts of a job which the scheduler no longer shows, nor says how often it was restarted:
+        the newest that a launcher took."""
+        folder = JobFolder(job_path(self.root, job.id))
+        possible = range(job.submission_number + self.cluster.settings.max_restarts, job.attempt, -1)
+        return next((number for number in possible if is_claimed(folder, number)), job.attempt)
+
+    def _conclude(self, one: _Followed, answer: Answer, attempt: int = 0) -> _Concluded:
         job = one.job
         restarts = answer.restarts if isinstance(answer, JobWord) else 0
-        # Never back to a former attempt: accounting, say, may not count restarts.
-        attempt = max(job.submission_number + restarts, job.attempt)
-        current = job if attempt == job.attempt else replace(job, percent=0)
+        # Never back to a former attempt.
+        attempt = max(job.submission_number + restarts, job.attempt, attempt)
+        current = job if attempt == job.attempt else replace(job, percent=0, attempt=attempt)
         left = self._left(job, attempt)
         verdict = decide(current, left, answer, self.steady(), self._since.get(job.id), self._graces())
         if isinstance(answer, JobWord):
             self._seen[job.id] = answer
         self._since.pop(job.id, None)
+        if verdict.failure is not None and not job.final:
+            verdict = replace(verdict, failure=self.last_words.told(job, attempt, verdict.failure))
         if verdict.wait_since is not None:
             self._since[job.id] = verdict.wait_since
         return _Concluded(one, attempt, verdict)
@@ -410,7 +445,7 @@ class Watcher:
             self.cluster.forget([_known(one.followed.submission) for one in done])
 
     def _control(self, one: _Followed) -> None:
-        action = _wish(one.job)
+        action = _wish(one.job, self._seen.get(one.job.id))
         if action is None:
             self._fulfilled(one.job)
             return
@@ -497,13 +532,25 @@ class _Concluded:
         return fields
 
 
-def _wish(job: Job) -> Control | None:
-    """What is still wanted of the scheduler: a cancel stays until the job is gone, another wish until it is true."""
-    if job.cancel_requested is not None:
+def _wish(job: Job, word: JobWord | None) -> Control | None:
+    """What is still wanted of the scheduler: a cancel stays until the job is gone, another wish until it is true.
+
+    A job that has ended must not run again: it may have been put back into the queue as its last act.
+    """
+    if job.cancel_requested is not None or _runs_on(job, word):
         return None if job.scheduler_gone else Control.CANCEL
     if job.wish is None or job.final:
         return None
     return None if job.state in _FULFILLED[Control(job.wish)] else Control(job.wish)
+
+
+def _runs_on(job: Job, word: JobWord | None) -> bool:
+    return (
+        job.final
+        and word is not None
+        and word.phase is not Phase.ENDED
+        and job.submission_number + word.restarts > job.attempt
+    )
 
 
 _FULFILLED: Mapping[Control, frozenset[JobState]] = {

@@ -168,7 +168,9 @@ class Output(Described):
 class Resources:
     """What a job needs. ``None`` leaves it to the cluster's default.
 
-    ``cores``, ``nodes`` and ``gpus`` are counts, ``memory_mb`` is MiB for the whole job, ``walltime_s`` seconds.
+    ``cores``, ``tasks``, ``nodes`` and ``gpus`` are counts, ``memory_mb`` is MiB, all for the whole job; ``walltime_s``
+    is seconds. ``tasks`` is for processes that start parallel programs (with srun or mpirun): the cores are shared out
+    among them.
     """
 
     cores: Optional[int] = None
@@ -176,11 +178,21 @@ class Resources:
     walltime_s: Optional[int] = None
     gpus: Optional[int] = None
     nodes: Optional[int] = None
+    tasks: Optional[int] = None
+
+    @property
+    def slots(self) -> Optional[int]:
+        """The cores; where only tasks are stated, a core for each of them."""
+        return self.tasks if self.cores is None else self.cores
 
 
 @dataclass(frozen=True)
 class ProcessDescription(Described):
-    """A whole process as clients see it, with what the server needs to run it."""
+    """A whole process as clients see it, with what the server needs to run it.
+
+    A ``restartable`` process may be run again from the start when the cluster interrupted its run: a node failed, or a
+    more important job came.
+    """
 
     version: str = "1.0.0"
     inputs: tuple[Input, ...] = ()
@@ -190,6 +202,7 @@ class ProcessDescription(Described):
     status_supported: bool = True
     sync: str = "local"
     resources: Resources = Resources()
+    restartable: bool = False
 
     def input(self, identifier: str) -> Optional[Input]:
         """The input of that identifier, or None."""

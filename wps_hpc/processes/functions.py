@@ -99,13 +99,15 @@ def process(
     sync: str = "local",
     store_supported: bool = True,
     status_supported: bool = True,
+    restartable: bool = False,
 ) -> Callable[[Callable[..., Any]], FunctionProcess]:
     """The decorator. ``identifier`` is the function's name unless given; ``title`` and ``abstract`` the docstring's.
 
     ``resources`` is what a job needs: Resources, or a function of some of the inputs (its parameters are named like the
     process's own and get the same values; None for one that was not given) that returns them. ``sync`` is where a
-    synchronous call runs: "local", "cluster" or "refused". Raises DescriptionError, naming function and parameter, when
-    decorating something that no standard can express.
+    synchronous call runs: "local", "cluster" or "refused". ``restartable`` says that a run which the cluster
+    interrupted (a node failed, a more important job came) may be started again from the beginning. Raises
+    DescriptionError, naming function and parameter, when decorating something that no standard can express.
     """
 
     def decorate(function: Callable[..., Any]) -> FunctionProcess:
@@ -124,6 +126,7 @@ def process(
             status_supported=status_supported,
             sync=sync,
             resources=resources if isinstance(resources, Resources) else NO_WISHES,
+            restartable=restartable,
         )
         _check(function, description)
         return FunctionProcess(function, description, bound, _needs(function, resources, bound))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from wps_hpc import Resources, process
+from joblauncher.formats import status
+from joblauncher.formats.values import LiteralValue
+from wps_hpc import Job, Resources, process
 
 
 def _killed() -> None:
@@ -32,6 +35,42 @@ def _deaf() -> None:
     time.sleep(600)
 
 
+def _cleaned(job: Job, started: str) -> None:
+    """Heeds the warning, and puts its things in order when it has to go."""
+    job.on_time_warning(Path(f"{started}.warned").touch)
+    try:
+        time.sleep(600)
+    finally:
+        Path(f"{started}.cleaned").touch()
+
+
+def _killed_its_launcher() -> None:
+    """Nobody is left to write how this ended, except the batch script."""
+    guard = os.getppid()
+    os.kill(int(Path(f"/proc/{guard}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
+    time.sleep(600)
+
+
+def _tore(job: Job) -> None:
+    (job.workdir.parent / "status.xml").write_bytes(b"<wps:ExecuteResponse xmlns:wps=")
+    _killed_its_launcher()
+
+
+def _forged(job: Job) -> None:
+    """A status that says «succeeded», without the record that belongs to it."""
+    outputs = {"result": (LiteralValue("forged"),)}
+    document = status.succeeded(status.StatusHead(job.id, "end"), "done", outputs, time.time())
+    (job.workdir.parent / "status.xml").write_bytes(document)
+    _killed_its_launcher()
+
+
+def _blocked(job: Job) -> None:
+    """A folder in the place of the status: no other can be put there."""
+    path = job.workdir.parent / "status.xml"
+    path.unlink()
+    path.mkdir()
+
+
 def _ate() -> None:
     memory = [bytearray(8 << 20)]
     while True:
@@ -46,14 +85,18 @@ def _fed_a_child() -> None:
     os.waitpid(pid, 0)
 
 
-_ENDS = {
-    "raise": _raised,
-    "exit": _exited,
-    "segfault": _killed,
-    "sleep": _slept,
-    "deaf": _deaf,
-    "eat": _ate,
-    "child eats": _fed_a_child,
+_ENDS: Mapping[str, Callable[[Job, str], None]] = {
+    "raise": lambda job, started: _raised(),
+    "exit": lambda job, started: _exited(),
+    "segfault": lambda job, started: _killed(),
+    "sleep": lambda job, started: _slept(),
+    "deaf": lambda job, started: _deaf(),
+    "clean": _cleaned,
+    "eat": lambda job, started: _ate(),
+    "child eats": lambda job, started: _fed_a_child(),
+    "tear": lambda job, started: _tore(job),
+    "forge": lambda job, started: _forged(job),
+    "block": lambda job, started: _blocked(job),
 }
 
 
@@ -66,13 +109,14 @@ def _resources(how: str, started: str, minutes: int) -> Resources:
 
 
 @process(title="End", version="1.0.0", resources=_resources)
-def end(how: str, started: str = "", minutes: int = 5) -> str:
+def end(how: str, started: str = "", minutes: int = 5, job: Job | None = None) -> str:
     """End in the way that is asked for, after the file ``started`` has been made.
 
     Returns:
         Nothing that anybody waits for.
     """
+    assert job is not None
     if started:
         Path(started).touch()
-    _ENDS[how]()
+    _ENDS[how](job, started)
     return how

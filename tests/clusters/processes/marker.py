@@ -36,6 +36,22 @@ def mark(
     return name
 
 
+@process(title="Mark every run", version="1.0.0", restartable=True)
+def mark_run(folder: str, name: str, until: str, job: Job | None = None) -> str:
+    """Create folder/name-<run>, and wait until the file until-<run> exists.
+
+    Returns:
+        The run.
+    """
+    assert job is not None
+    run = job.workdir.parent.name
+    _mark(Path(folder) / f"{name}-{run}")
+    job.progress(50, "marked")
+    while not Path(f"{until}-{run}").exists():
+        time.sleep(0.02)
+    return run
+
+
 @process(title="Count characters", version="1.0.0")
 def count_characters(text: Annotated[str, inputs.complex(formats.TEXT)]) -> int:
     """Count the characters of a text.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from wps_hpc.clusters.transports.base import Command, Completed
 from wps_hpc.processes.description import Resources
@@ -36,7 +36,7 @@ class JobWord:
     ``word`` is the native state, ``reason`` a sentence for the client (why it waits, why it ended). For an ended job
     ``cause`` is one of ``joblauncher.formats.records.CAUSES`` or None when the scheduler calls it completed; None with
     ``exit_code`` 0 is a success in the scheduler's eyes only. ``restarts`` is its restart count. ``estimated_start`` is
-    Unix seconds.
+    Unix seconds. ``known_as`` is the id by which people at the site can ask for the job (the watcher fills it in).
     """
 
     phase: Phase
@@ -48,6 +48,7 @@ class JobWord:
     restarts: int = 0
     estimated_start: float | None = None
     token: str | None = None
+    known_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,10 @@ class JobOrder:
     """Everything that a submission needs: numbers and names that the server made, no string from a client.
 
     ``script`` is the text of the batch script; ``folder`` the job folder as the node sees it; ``launcher`` the argv of
-    the launcher (the last part of the script), for a scheduler that starts it without a shell. ``warm`` allows a
-    scheduler that has a launcher loaded to call it with the options of that argv, which begin at its first ``--``.
+    the launcher (the last part of the script), for a scheduler that starts it without a shell. ``input_mb`` is the size
+    of all input files in MiB; ``restarts`` how often the scheduler may start the job again when a node fails or a more
+    important job comes (0: never). ``warm`` allows a scheduler that has a launcher loaded to call it with the options
+    of that argv, which begin at its first ``--``.
     """
 
     token: str
@@ -124,7 +127,8 @@ class JobOrder:
     launcher: tuple[str, ...]
     submission: int
     resources: Resources = field(default_factory=Resources)
-    options: Mapping[str, str] = field(default_factory=dict)
+    input_mb: int = 0
+    restarts: int = 0
     warm: bool = False
 
 
@@ -154,6 +158,10 @@ class Scheduler(Protocol):
 
         Then a submission of unknown outcome is simply repeated instead of looked up.
         """
+
+    @property
+    def public_ids(self) -> bool:
+        """People at the site know jobs by the scheduler's ids, so clients are told them."""
 
     @property
     def settle_seconds(self) -> float:
@@ -200,3 +208,14 @@ class Scheduler(Protocol):
 
     def read_control(self, action: Control, completed: Completed) -> ControlOutcome:
         """Whether it was taken."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """What a scheduler has besides whose query says that something is wrong with a job, but not what."""
+
+    def explain_command(self, answer: Mapping[str, JobWord]) -> Command | None:
+        """The command that asks for the missing reasons in an answer of the query; None where none is missing."""
+
+    def read_explained(self, completed: Completed, answer: Mapping[str, JobWord]) -> Mapping[str, JobWord]:
+        """The answer with these reasons; the answer itself when they cannot be read."""

@@ -72,6 +72,7 @@ class LocalScheduler:
     name: str = "local"
     enforces_limits: bool = False
     idempotent_submit: bool = True
+    public_ids: bool = False
     settle_seconds: float = 1.0
 
     def directives(self, order: JobOrder) -> Mapping[str, str]:

@@ -50,8 +50,9 @@ _SUBMITTED = re.compile(r"(\d+)(;[\w.-]+)?")
 _TOKEN = re.compile(r"[a-z][a-z0-9]{14}")
 _HEADING = re.compile(r"CLUSTER: ([\w.-]+)")
 _EXIT = re.compile(r"(\d+):(\d+)")
-#: Separated by a character that no token and no state has; the reason, which may have anything, comes last.
-_QUERIED = "%i|%j|%T|%S|%r"
+#: With widths that cut off nothing which is read, and separated by a character that no token and no state has; the
+#: reason, which may have anything, comes last. Only the long form of a format knows how often a job was started again.
+_QUERIED = "JobID:12|,Name:16|,State:20|,StartTime:20|,RestartCnt:6|,Reason:.120"
 _ACCOUNTED = "JobIDRaw,JobName,State,ExitCode"
 #: Times come and go in UTC, in the one form that all versions print.
 _UTC = (("TZ", "UTC"), ("SLURM_TIME_FORMAT", "standard"))
@@ -75,12 +76,13 @@ class SlurmScheduler:
     name: str = "slurm"
     enforces_limits: bool = True
     idempotent_submit: bool = False
+    public_ids: bool = True
     settle_seconds: float = 5.0
 
     def directives(self, order: JobOrder) -> Mapping[str, str]:
         """See ``Scheduler.directives``. The site's own options come last and win."""
         own = self.settings
-        queue = choose_queue(own.queues, order.resources)
+        queue = choose_queue(own.queues, order.resources, order.input_mb)
         placed = {
             "partition": queue.name if queue else own.partition,
             "account": own.account,
@@ -181,7 +183,7 @@ class SlurmScheduler:
 
     def _squeue(self, *options: str) -> Command:
         where = self._where or ("--federation",)
-        shown = ("--noheader", "--me", "--states=all", f"--format={_QUERIED}")
+        shown = ("--noheader", "--me", "--states=all", f"--Format={_QUERIED}")
         return self._command("squeue", *shown, *where, *options, env=_UTC)
 
     def _command(self, *argv: str, stdin: bytes = b"", env: tuple[tuple[str, str], ...] = ()) -> Command:
@@ -200,7 +202,7 @@ def _fixed(order: JobOrder) -> dict[str, str]:
         "open-mode": "append",
         "chdir": order.folder,
         "export": ",".join(PASSED_ON),
-        "no-requeue": "",
+        "requeue" if order.restarts else "no-requeue": "",
         "signal": f"B:USR1@{_warning(order.resources)}",
     }
 
@@ -211,16 +213,25 @@ def _warning(resources: Resources) -> int:
 
 
 def _sizes(resources: Resources) -> dict[str, str]:
-    """Nodes, cores and memory (for each node), walltime (in whole minutes, as Slurm counts)."""
-    nodes = resources.nodes or 1
-    sizes: dict[str, tuple[int | None, str]] = {
-        "nodes": (nodes, ""),
-        "ntasks-per-node": (1, ""),
-        "cpus-per-task": (_share(resources.cores, nodes), ""),
-        "mem": (_share(resources.memory_mb, nodes), "M"),
-        "time": (_share(resources.walltime_s, 60), ""),
-    }
+    """Nodes, tasks, cores, memory, and walltime in whole minutes, as Slurm counts."""
+    sizes = {**_shape(resources), "time": (_share(resources.walltime_s, 60), "")}
     return {name: f"{value}{unit}" for name, (value, unit) in sizes.items() if value is not None}
+
+
+def _shape(resources: Resources) -> dict[str, tuple[int | None, str]]:
+    """One task a node, unless the process says how many tasks there are; then Slurm may choose the nodes."""
+    cores, memory, tasks = resources.cores, resources.memory_mb, resources.tasks
+    if tasks is None:
+        nodes = resources.nodes or 1
+        shape = {
+            "ntasks-per-node": (1, ""),
+            "cpus-per-task": (_share(cores, nodes), ""),
+            "mem": (_share(memory, nodes), "M"),
+        }
+        return {"nodes": (nodes, ""), **shape}
+    each = _share(cores, tasks)
+    shape = {"nodes": (resources.nodes, ""), "ntasks": (tasks, ""), "cpus-per-task": (each, "")}
+    return {**shape, "mem-per-cpu": (_share(memory, tasks * (each or 1)), "M")}
 
 
 def _gres(own: str | None, resources: Resources) -> str:
@@ -247,9 +258,10 @@ def _refused(completed: Completed) -> Refused:
 def _queried(text: str) -> Iterator[tuple[str, JobWord]]:
     """This server's jobs among the rows of squeue, by scheduler id; raises ValueError for any line that is no row."""
     for cluster, line in _lines(text):
-        number, token, state, start, reason = line.split("|", 4)
+        number, token, state, start, restarts, reason = (part.strip() for part in line.split("|", 5))
         if _TOKEN.fullmatch(token):
-            yield _id(number, cluster), replace(_word(state, reason.strip(), start), token=token)
+            word = _word(state, reason, start)
+            yield _id(number, cluster), replace(word, token=token, restarts=_count(restarts))
 
 
 def _accounted(text: str) -> Iterator[tuple[str, JobWord]]:
@@ -275,6 +287,12 @@ def _id(number: str, cluster: str) -> str:
     if not (number.isascii() and number.isdecimal()):
         raise ValueError(f"not an id: {number!r:.80}")
     return number + cluster
+
+
+def _count(restarts: str) -> int:
+    if not (restarts.isascii() and restarts.isdecimal()):
+        raise ValueError(f"not a count of restarts: {restarts!r:.80}")
+    return int(restarts)
 
 
 def _word(state: str, reason: str, start: str) -> JobWord:

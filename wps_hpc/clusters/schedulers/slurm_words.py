@@ -1,6 +1,7 @@
 """Slurm's own words, and what they mean to a client: job states, reasons, and refusals of a submission.
 
-From squeue(1), «job state codes» and «job reason codes», of Slurm 20.11 to 26.05, and from slurm_errno.c.
+From squeue(1), «job state codes» and «job reason codes», of Slurm 20.11 to 26.05, from «sacct --helpreason», and from
+slurm_errno.c.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ REASONS: Mapping[str, str] = {
     "Licenses": "waiting for a licence",
     "Reservation": "waiting for its reservation",
     "ReservationDeleted": "its reservation was deleted",
+    "ReservationInvalid": "its reservation is not valid",
     "Prolog": "its nodes are being made ready",
     "Cleaning": "its former run is being cleaned up",
     "BurstBufferOperation": "a burst buffer operation failed",
@@ -83,11 +85,13 @@ REASONS: Mapping[str, str] = {
     "FrontEndDown": "no front end is available",
     "JobArrayTaskLimit": "its array's limit on tasks at a time is reached",
     "MpiPortsBusy": "waiting for free ports",
+    "NvidiaImexChannels": "waiting for a connection between its GPUs",
     "MaxPoweredUpNodes": "as many nodes are powered up as may be",
     "Reserved": "its nodes are reserved",
     "ReqNodeNotAvail": "a node that it needs is not available",
     "NodeDown": "a node that it needs is down",
     "BadConstraints": "no node can give what it asks for",
+    "Constraints": "no node can give what it asks for at the moment",
     "PartitionDown": "the queue is closed for now",
     "PartitionInactive": "the queue is closed for now",
     "PartitionConfig": "it asks for more than its queue gives: it can start only if an operator changes that",
