@@ -19,9 +19,10 @@ from joblauncher.formats.values import LiteralValue
 from tests.clusters.site import Site, until
 from tests.schemas import validate_json
 from tests.services.website import Website, page, redirect, website
-from wps_hpc.config import Callbacks, Limits
+from wps_hpc.config import Callbacks, Limits, load_settings
 from wps_hpc.errors import InvalidParameterValue
 from wps_hpc.jobs import outbox
+from wps_hpc.jobs.accept import Intake
 from wps_hpc.jobs.callbacks import Deliverer, check_subscriber
 from wps_hpc.jobs.fetch import Posting
 from wps_hpc.jobs.job import Job, JobState
@@ -58,9 +59,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def reopened(site: Site) -> Site:
     """The site with the settings that its file has now."""
-    from wps_hpc.config import load_settings
-    from wps_hpc.jobs.accept import Intake
-
     site.settings = load_settings(site.config)
     site.intake = Intake(site.settings, site.store, site.catalogue, site.bell)
     return site
@@ -175,25 +173,6 @@ def test_callbacks_are_off_unless_hosts_are_listed() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- the outbox
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """A database."""
-    made = Store(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
-    made.upgrade()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def epoch(store: Store) -> int:
-    """The lease."""
-    from wps_hpc.jobs.lease import Lease
-
-    found = Lease(store, "test", 60).acquire()
-    assert found is not None
-    return found
 
 
 def add(store: Store, wanted: Subscriber | None = EVERYTHING) -> Job:
