@@ -35,7 +35,7 @@ pytestmark = pytest.mark.cluster
 
 UNPACKED = Path("/usr/local/lib/wps-hpc-tests/slurm-wlm-torque/usr")
 WRAPPERS = {
-    "qsub": 'file=$(mktemp) && cat >"$file" && exec {programs}/qsub "$@" "$file"',
+    "qsub": 'cd {programs} && file=$(mktemp) && cat >"$file" && exec ./qsub "$@" "$file"',
     "qstat": '[ "$*" = -x ] && set -- -f; exec {programs}/qstat "$@"',
     "qdel": 'exec {programs}/qdel "$@"',
     "qhold": 'exec {programs}/qhold "$@"',
