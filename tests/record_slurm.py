@@ -1,7 +1,8 @@
 """Records what squeue and sacct say of jobs in every state that can be made.
 
-``python -m tests.record_slurm [suite ...]``: without a suite it records from the host's own Slurm, else from those that ``make test-slurm-versions`` has made. The
-answers go to ``tests/recorded/slurm``, with what the dialect reads of them as the expectation, to be read over.
+``python -m tests.record_slurm [suite ...]``: without a suite it records from the host's own Slurm, else from those that
+``make test-slurm-versions`` has made. The answers go to ``tests/recorded/slurm``, with what the dialect reads of them
+as the expectation, to be read over.
 """
 
 from __future__ import annotations
