@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.clusters.hpc import leave, make_site
 from tests.clusters.site import Site, until
+from tests.clusters.systems import SlurmSystem
 from tests.services.slurm import Slurm
 
 #: Between two looks at a job, whoever looks, in seconds.
@@ -169,13 +169,14 @@ def both(slurm: Slurm, folder: Path, most: int) -> Iterator[Both]:
     program.chmod(0o755)
     template = folder / "slurm.sh.j2"
     template.write_text(noting(Path("batch_templates/slurm.sh.j2").read_text(), folder / "began"))
-    site = make_site(slurm, programs=str(folder), more=f'template = "{template}"', parallel=most)
+    system = SlurmSystem(slurm)
+    site = system.make_site(programs=str(folder), more=f'template = "{template}"', parallel=most)
     try:
         site.start_worker()
         with httpx.Client(base_url=site.start_web(), timeout=60) as client:
             yield Both(slurm, site, folder, client)
     finally:
-        leave(site, slurm)
+        system.leave(site)
 
 
 def noting(template: str, file: Path) -> str:

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
-from tests.clusters.hpc import make_site
 from tests.clusters.site import Site
+from tests.clusters.systems import SlurmSystem
 from tests.services.slurm import Slurm
 from wps_hpc.clusters.cluster import Cluster, build_clusters
 from wps_hpc.clusters.transports.base import Command, Completed
@@ -135,7 +135,7 @@ class Crowd:
 @contextmanager
 def crowd(slurm: Slurm) -> Iterator[Crowd]:
     """Nobody is in it yet. The site has no worker: its jobs are followed by this process."""
-    site = make_site(slurm, command_seconds=60.0)
+    site = SlurmSystem(slurm).make_site(command_seconds=60.0)
     try:
         transport = Counting()
         cluster = replace(build_clusters(site.settings)["hpc"], transport=transport)

@@ -7,28 +7,26 @@ jobs was not seen live.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from tests.clusters.hpc import token, told
-from tests.clusters.matrix import ROWS, close_site, open_site
-from tests.clusters.site import Site, until
+from tests.clusters.batch_system import ROWS, Row
+from tests.clusters.matrix import FaultMatrix
+from tests.clusters.site import until
+from tests.clusters.systems import SlurmSystem
 from tests.services import require
 from tests.services.slurm import Slurm
-from wps_hpc.cli.check import OK, check_cluster
-from wps_hpc.clusters.cluster import build_clusters
 from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobOrder, Known, Phase, Submitted
 from wps_hpc.clusters.schedulers.torque import TorqueScheduler
 from wps_hpc.clusters.scripts import load_template, render_script
 from wps_hpc.clusters.transports.base import Command, Completed
 from wps_hpc.config import Cluster
-from wps_hpc.jobs.job import JobState
 from wps_hpc.processes.description import Resources
 
 pytestmark = pytest.mark.cluster
@@ -50,11 +48,6 @@ class Torque:
     slurm: Slurm
     folder: Path
 
-    @property
-    def variables(self) -> dict[str, str]:
-        """What a client's command needs."""
-        return {"SLURM_CONF": str(self.slurm.conf), "PATH": f"{self.folder}:{os.environ['PATH']}"}
-
     def run(self, command: Command) -> Completed:
         """Run a command of the dialect."""
         program = self.folder / command.argv[0]
@@ -62,13 +55,12 @@ class Torque:
         return Completed(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.fixture
-def torque(slurm_cluster: Slurm, tmp_path: Path) -> Torque:
+@pytest.fixture(scope="module")
+def torque(slurm_cluster: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Torque:
     """TORQUE's commands in front of Slurm."""
     require("slurm-wlm-torque", UNPACKED.exists(), "unpack Debian's package for it (make services)")
-    programs, folder = tmp_path / "programs", tmp_path / "bin"
-    shutil.copytree(UNPACKED / "bin", programs)
-    folder.mkdir()
+    programs, folder = tmp_path_factory.mktemp("programs"), tmp_path_factory.mktemp("bin")
+    shutil.copytree(UNPACKED / "bin", programs, dirs_exist_ok=True)
     # They look for Slurm's commands where they are themselves.
     for name in ("sbatch", "salloc", "srun", "scancel", "squeue"):
         (programs / name).symlink_to(str(shutil.which(name)))
@@ -82,13 +74,39 @@ def torque(slurm_cluster: Slurm, tmp_path: Path) -> Torque:
     return Torque(slurm_cluster, folder)
 
 
-@pytest.fixture
-def site(torque: Torque) -> Iterator[Site]:
-    """A site with a worker whose jobs go through these commands."""
-    opened = open_site("torque", torque.variables, more='queue = "long"')
-    opened.start_worker()
-    yield opened
-    close_site(opened, lambda name: torque.slurm.run("scancel", f"--name={name}", check=False))
+ROWS_OF_COMMANDS = ("test_however_a_job_ends_it_is_told_truly", "test_dismissed", "test_check_sends_its_probe")
+
+
+class TorqueSystem(SlurmSystem):
+    """Slurm, reached by TORQUE's commands."""
+
+    scheduler = "torque"
+    submit = "qsub"
+    lost_seconds = 5.0
+    #: These commands give no exit status, which to TORQUE's dialect is a deleted job: it is told by what the launcher
+    #: has left.
+    rows: ClassVar[Mapping[str, Row]] = {name: ROWS[name] for name in ("succeeds", "raises", "os._exit")}
+
+    def __init__(self, torque: Torque) -> None:
+        super().__init__(torque.slurm, 'queue = "long"')
+        self.folder = torque.folder
+
+    def variables(self) -> dict[str, str]:
+        """Those of Slurm, which these commands call."""
+        variables = super().variables()
+        return {**variables, "PATH": f"{self.folder}:{variables['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def system(torque: Torque) -> TorqueSystem:
+    """The batch system as the server reaches it."""
+    return TorqueSystem(torque)
+
+
+class TestRows(FaultMatrix, only=ROWS_OF_COMMANDS):
+    """The rows of the fault matrix that say something of the commands."""
+
+    of = TorqueSystem
 
 
 def test_submit_query_and_delete(torque: Torque, tmp_path: Path) -> None:
@@ -110,35 +128,3 @@ def test_submit_query_and_delete(torque: Torque, tmp_path: Path) -> None:
     assert scheduler.read_lookup(torque.run(scheduler.lookup_command(known)), known) == outcome.scheduler_id
     assert scheduler.read_control(Control.CANCEL, torque.run(scheduler.control_command(Control.CANCEL, known))).done
     until(lambda: phase() is Phase.ENDED, "it has ended")
-
-
-ENDS = {name: row for name, row in ROWS.items() if name in ("succeeds", "raises", "os._exit")}
-
-
-def test_however_a_job_ends_it_is_told_truly(site: Site) -> None:
-    """By what its launcher left, for these commands give no exit status: to TORQUE's dialect that is a deleted job."""
-    marks = {"folder": str(site.marks)}
-    jobs = {
-        name: site.execute(row.process, **(dict(row.inputs) | (marks if row.process == "mark" else {})))
-        for name, row in ENDS.items()
-    }
-    for name, job in jobs.items():
-        assert told(site, job, job.created) == (ENDS[name].state.value, ENDS[name].cause), name
-    assert site.runs() == {"one"}
-
-
-def test_dismissed_while_it_runs(site: Site, torque: Torque) -> None:
-    job = site.mark("one", until=str(site.folder / "never"))
-    site.in_state(job.id, JobState.RUNNING)
-    site.intake.dismiss(job.id, "the client")
-    assert site.ended(job.id).state is JobState.DISMISSED
-    until(lambda: token(site, job) not in torque.slurm.run("squeue", "-h", "-o", "%j").stdout, "Slurm has let go of it")
-
-
-def test_check_sends_its_probe(torque: Torque) -> None:
-    opened = open_site("torque", torque.variables, more='queue = "long"')
-    try:
-        findings = list(check_cluster(opened.settings, build_clusters(opened.settings)["hpc"], 60))
-        assert [finding.level for finding in findings] == [OK], findings
-    finally:
-        close_site(opened, lambda _: None)
