@@ -118,11 +118,9 @@ class Intake:
         return self._wished(job_id, {JobState.RUNNING: "resume", JobState.SUSPENDED: "resume"}, "release")
 
     def forget(self, job_id: str) -> None:
-        """Let an ended job go before its time: nobody wants its results any more."""
+        """Let an ended job go before its time: nobody wants its results any more. Clients see it no longer."""
         with _in_service_words():
-            now = time.time()
-            self._store.expire_now(job_id, now)
-            self._store.mark_expired(now)  # hidden at once, if its scheduler has let go of it
+            self._store.expire_now(job_id, time.time())
 
     def _wished(self, job_id: str, wishes: Mapping[JobState, str], otherwise: str) -> Job:
         state = self._job(job_id).state

@@ -136,6 +136,11 @@ class Job:
         """The job's state will not change any more."""
         return self.state.final
 
+    def is_over(self, now: float) -> bool:
+        """Whether the time for which an ended job is kept is over, so that no client sees it any more. Its row stays
+        until its scheduler has let go of it and it is purged."""
+        return self.final and self.expires is not None and self.expires <= now
+
 
 class TransitionError(RuntimeError):
     """A change of state that the table does not allow; a defect, never a client's fault."""

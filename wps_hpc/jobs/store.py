@@ -148,6 +148,7 @@ class JobFilter:
 
     ``created_from`` and ``created_before`` are Unix seconds, the first included. A job's duration is from its start to
     its end, or to now; those that have not started have none and fit neither ``least_seconds`` nor ``most_seconds``.
+    ``kept_at`` leaves out ended jobs whose time is over by then (see ``Job.is_over``).
     """
 
     states: frozenset[JobState] | None = None
@@ -157,6 +158,7 @@ class JobFilter:
     created_before: float | None = None
     least_seconds: float | None = None
     most_seconds: float | None = None
+    kept_at: float | None = None
 
 
 _NAMES = tuple(entry.name for entry in fields(Job))
@@ -590,6 +592,8 @@ def _conditions(wanted: JobFilter, now: float) -> Iterator[Any]:
         yield jobs.c.state.in_([state.value for state in wanted.states])
     if wanted.processes is not None:
         yield jobs.c.process.in_(wanted.processes)
+    if wanted.kept_at is not None:
+        yield or_(~_ENDED, jobs.c.expires.is_(None), jobs.c.expires > wanted.kept_at)
     duration = func.coalesce(jobs.c.finished, now) - jobs.c.started
     compared = (
         (jobs.c.owner.__eq__, wanted.owner),

@@ -213,5 +213,4 @@ def _status(job: Job, status: str | None = None) -> Answer:
 
 
 def _is_released(job: Job) -> bool:
-    over = job.final and job.expires is not None and job.expires <= time.time()
-    return over or (job.cancelled_by or "").endswith(f"({_DISMISS})")
+    return (job.cancelled_by or "").endswith(f"({_DISMISS})")
