@@ -274,6 +274,10 @@ class Site:
         """End the job."""
         return self.change(job_id, state=JobState.DISMISSED, cancelled_by=by, finished=time.time())
 
+    def release_id(self, job_id: str) -> None:
+        """WPS 2.0 knows the job no more."""
+        self.change(job_id, released=True)
+
     def pause(self, job_id: str) -> Job:
         """Suspend the job if it runs, else hold it."""
         running = self.jobs[job_id].state is JobState.RUNNING

@@ -65,14 +65,20 @@ class Service:
         self.api = Api(results)
         self.api.use(create_app(settings, backend))
 
-    def ended(self) -> str:
-        """A job that has succeeded and that its scheduler still has; stored, so that every protocol shows it."""
+    def running(self) -> str:
+        """A job that runs; stored, so that every protocol shows it."""
         job = make_job(process="echo", protocol="wps1", request=to_json(STORED))
         self.store.add_job(job, limits=settings_with().limits)
         self.store.add_submission([job.id], "t", "local", self.epoch)
-        ended = self.store.change(job.id, self.epoch, state=JobState.SUCCEEDED)
-        assert not ended.scheduler_gone and self.seen(job.id) == SHOWN
+        self.store.change(job.id, self.epoch, state=JobState.RUNNING)
         return job.id
+
+    def ended(self) -> str:
+        """A job that has succeeded and that its scheduler still has."""
+        job_id = self.running()
+        ended = self.store.change(job_id, self.epoch, state=JobState.SUCCEEDED)
+        assert not ended.scheduler_gone and self.seen(job_id) == SHOWN
+        return job_id
 
     def seen(self, job_id: str) -> tuple[object, ...]:
         """What each protocol says of a job: status, result, list; status document; GetStatus and GetResult."""
@@ -129,6 +135,18 @@ def test_a_job_whose_time_is_over_is_gone_before_the_next_purge(service: Service
     job_id = service.ended()
     service.store.change(job_id, service.epoch, expires=time.time() - 1)
     assert service.seen(job_id) == GONE
+
+
+def test_a_job_that_is_being_dismissed_is_released_all_the_same(service: Service) -> None:
+    job_id = service.running()
+    assert service.client.kvp(service="WPS", version="1.0.0", request="Dismiss", executionId=job_id).status == 200
+    assert job_kvp(service.client, "GetStatus", job_id).text("wps:Status") == "Running"
+    assert job_kvp(service.client, "Dismiss", job_id).text("wps:Status") == "Dismissed"
+    for operation in ("GetStatus", "GetResult", "Dismiss"):
+        assert job_kvp(service.client, operation, job_id).exception2 == (400, "NoSuchJob", job_id)
+    service.store.change(job_id, service.epoch, state=JobState.DISMISSED)
+    assert job_kvp(service.client, "GetStatus", job_id).exception2 == (400, "NoSuchJob", job_id)
+    assert service.api.get(f"/jobs/{job_id}").json["status"] == "dismissed"
 
 
 def test_a_page_of_the_list_is_full_though_some_are_gone(service: Service) -> None:

@@ -108,6 +108,11 @@ class Intake:
         self._bell.ring_worker({job_id})
         return job
 
+    def release_id(self, job_id: str) -> None:
+        """Have the job's identifier forgotten by WPS 2.0, whose client has dismissed it."""
+        with _in_service_words():
+            self._store.release_id(job_id)
+
     def pause(self, job_id: str) -> Job:
         """Ask that the job is held while it waits, or suspended while it runs; raises NotFound. The answer is the job
         as it is now."""

@@ -92,7 +92,8 @@ class Job:
     ``wish`` is what a client asked for last: ``hold``, ``release``, ``suspend`` or ``resume`` (see ``Control``).
     ``staged`` says that every input lies in the job folder: staging takes accepted jobs that are not staged, dispatch
     those that are. ``state_since`` is when the job came into its state. ``submission_id`` is None while no scheduler
-    has the job or may have it (so a held job without one was never submitted, or has come back).
+    has the job or may have it (so a held job without one was never submitted, or has come back). ``released``
+    says that a client of WPS 2.0 has dismissed the job, to whom its identifier means nothing any more.
     """
 
     id: str
@@ -125,6 +126,7 @@ class Job:
     scheduler_gone: bool = False
     staged: bool = False
     state_since: float | None = None
+    released: bool = False
 
     @property
     def restarts(self) -> int:

@@ -248,6 +248,8 @@ _WISHES = {
     "wish": _flags(jobs.c.wish.is_distinct_from(bindparam("what")), wish=bindparam("what")),
 }
 
+_RELEASE = update(jobs).where(_HERE, jobs.c.released.is_(False)).values(released=True, revision=jobs.c.revision + 1)
+
 _PURGEABLE = and_(_ENDED, jobs.c.scheduler_gone.is_(True))
 _MARK_EXPIRED = update(jobs).where(_PURGEABLE, _SHOWN, jobs.c.expires <= bindparam("moment")).values(expired=True)
 _EXPIRE_NOW = update(jobs).where(_HERE, _ENDED).values(expires=bindparam("moment"))
@@ -344,6 +346,10 @@ class Store:
     def request_cancel(self, job_id: str, by: str) -> Job | None:
         """Ask the worker to end the job; ``by`` is told to the client («dismissed by …»). The first request counts."""
         return self._wish("cancel", job_id, moment=time.time(), who=by)
+
+    def release_id(self, job_id: str) -> None:
+        """Let the job's identifier mean nothing any more to clients of WPS 2.0, whoever dismissed it first."""
+        self._execute(_RELEASE, job=job_id)
 
     def request_hold(self, job_id: str) -> Job | None:
         """Ask that the job waits until it is released."""
