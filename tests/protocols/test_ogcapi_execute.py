@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 
 from joblauncher.formats.values import BoundingBoxValue, LiteralValue
 from tests.protocols.ogcapi import STANDARD, Api, local_site
+from tests.protocols.site import Outputs
 from wps_hpc.jobs.job import JobState
-from wps_hpc.jobs.request import InlineContent, Mode, Reference, Subscriber, Transmission
+from wps_hpc.jobs.request import ExecuteRequest, InlineContent, Mode, Reference, Subscriber, Transmission
 
 GML = "<a xmlns='urn:x'>é</a>"
 FEATURE = {"type": "Feature", "properties": {"n": 1.5}, "geometry": None}
@@ -210,11 +213,28 @@ def test_what_is_too_large_for_a_document_is_linked_to(tmp_path: Path) -> None:
     assert api.get(found["href"].removeprefix("http://127.0.0.1:8095")).body == GML.encode()
 
 
-@pytest.mark.parametrize("content", ["[NaN]", "nonsense", "null", '"\\ud800"', "[" * 100_000])
+DEEP = "[" * 600 + "]" * 600
+
+
+@pytest.mark.parametrize(
+    "content", ["[NaN]", "[1e999]", "-1e999", "nonsense", "null", '"\\ud800"', "[" * 100_000, DEEP, "9" * 5000]
+)
 def test_json_outputs_that_are_none(api: Api, content: str) -> None:
     given = {"complex": {"value": content, "mediaType": GEOJSON}}
     found = document(api, given)["complex"]["value"]
     assert found in (content, "\ud800")
+
+
+def test_numbers_that_json_has_not(api: Api) -> None:
+    def made(request: ExecuteRequest, folder: Path) -> Outputs:
+        literals = {"number": LiteralValue("9" * 5000, "integer"), "width": LiteralValue("INF", "double")}
+        boxes = (BoundingBoxValue((-math.inf, 0.0), (1.0, math.nan)), BoundingBoxValue((0.0, 0.0), (1.0, 1.0), CRS84))
+        return {name: (value,) for name, value in literals.items()} | {"box": boxes}
+
+    api.site.catalogue.offers["echo"] = replace(api.site.catalogue.offers["echo"], run=made)
+    found = document(api, {})
+    assert (found["number"], found["width"]) == ("9" * 5000, "INF")
+    assert found["box"] == [{"value": {"bbox": ["-INF", 0, 1, "NaN"]}}, {"bbox": [0, 0, 1, 1], "crs": CRS84}]
 
 
 def test_a_document_as_a_page(api: Api) -> None:
