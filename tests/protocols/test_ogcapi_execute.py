@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 
 from joblauncher.formats.values import BoundingBoxValue, LiteralValue
 from tests.protocols.ogcapi import STANDARD, Api, local_site
-from tests.protocols.site import Outputs
+from tests.protocols.site import Offer, Outputs
 from wps_hpc.jobs.job import JobState
 from wps_hpc.jobs.request import ExecuteRequest, InlineContent, Mode, Reference, Subscriber, Transmission
+from wps_hpc.processes.description import Output, ProcessDescription
 
 GML = "<a xmlns='urn:x'>é</a>"
 FEATURE = {"type": "Feature", "properties": {"n": 1.5}, "geometry": None}
@@ -223,6 +225,44 @@ def test_json_outputs_that_are_none(api: Api, content: str) -> None:
     given = {"complex": {"value": content, "mediaType": GEOJSON}}
     found = document(api, given)["complex"]["value"]
     assert found in (content, "\ud800")
+
+
+#: Results that are objects like any other, whatever their members are called.
+ORDINARY: tuple[Any, ...] = (
+    {"type": "Feature", "links": [{"href": "https://example.org/a", "rel": "self"}]},
+    {"href": "https://example.org/b"},
+    {"href": 5, "title": None, "rel": ["x"]},
+    {"href": "https://example.org/c", "title": {"en": "C"}, "rel": 1, "deeper": {"a": [1, None, True]}},
+    [{"href": "javascript:alert(1)"}, {}, [], ""],
+    {"title": "a title", "jobs": "none", "processes": [1], "items": {"keys": 1}},
+)
+
+
+@pytest.mark.parametrize("content", [*map(json.dumps, ORDINARY), "[" * 250 + '"deep"' + "]" * 250, DEEP])
+def test_every_document_as_a_page(api: Api, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    given = {"complex": {"value": content, "mediaType": GEOJSON}}
+    path = api.start("echo", given, response="document")
+    api.site.run(path.rpartition("/")[2])
+    page = api.get(f"{path}/results?f=html")
+    assert (page.status, page.media_type, caplog.text) == (200, "text/html", "")
+    for word in re.findall(r"[a-z]{3,}", content):
+        assert word in page.body.decode()
+    assert b'href="javascript' not in page.body
+    body = {"inputs": given, "response": "document"}
+    assert api.open("/processes/echo/execution", "POST", {"Accept": "text/html"}, json=body).status == 200
+
+
+@pytest.mark.parametrize("name", ["title", "links", "jobs", "processes"])
+def test_an_output_of_any_name_stands_on_the_page(api: Api, name: str) -> None:
+    def made(request: ExecuteRequest, folder: Path) -> Outputs:
+        return {name: (LiteralValue("what it is"),)}
+
+    process = ProcessDescription("named", outputs=(Output(name),))
+    api.site.catalogue.offers["named"] = Offer(process, made)
+    path = api.start("named", response="document")
+    api.site.run(path.rpartition("/")[2])
+    page = api.get(f"{path}/results?f=html")
+    assert page.status == 200 and f"<dt>{name}</dt><dd>what it is</dd>" in page.body.decode()
 
 
 def test_numbers_that_json_has_not(api: Api) -> None:

@@ -35,7 +35,7 @@ from wps_hpc.protocols.answer import Answer, FileAnswer, RevisionCache, StreamAn
 from wps_hpc.protocols.control import JobControl
 from wps_hpc.protocols.ogcapi_describe import description, summary
 from wps_hpc.protocols.ogcapi_execute import PROTOCOL, read_execute
-from wps_hpc.protocols.ogcapi_html import SAFETY, page
+from wps_hpc.protocols.ogcapi_html import SAFETY, Pages
 from wps_hpc.protocols.ogcapi_http import (
     MEDIA_TYPES,
     NO_STORE,
@@ -115,6 +115,7 @@ class OgcApi:
         self._addresses = Addresses(settings.server.base_url)
         self._waiting = waiting
         self._control = JobControl(settings.server, backend.intake)
+        self._pages = Pages(settings.server.base_url, self._control.offered)
         self._documents = RevisionCache()
 
     def owns(self, path: str) -> bool:
@@ -137,7 +138,7 @@ class OgcApi:
         if error.retry_after is not None:
             headers.append(("Retry-After", str(error.retry_after)))
         if form_of_problems(request) is Form.HTML:
-            body, media_type = page(details["title"], details, self._addresses.base), MEDIA_TYPES[Form.HTML]
+            body, media_type = self._pages.page(details["title"], details), MEDIA_TYPES[Form.HTML]
             return Answer(body, media_type, details["status"], (*headers, *SAFETY))
         return Answer(to_json(details), PROBLEM_TYPE, details["status"], tuple(headers))
 
@@ -162,11 +163,13 @@ class OgcApi:
         answer = self._document(form, f"API of {self._settings.metadata.title}", document)
         return answer if form is Form.HTML else replace(answer, content_type=OPENAPI_TYPE)
 
-    def _document(self, form: Form, title: str, document: Mapping[str, Any], *headers: tuple[str, str]) -> Answer:
+    def _document(
+        self, form: Form, title: str, document: Mapping[str, Any], *headers: tuple[str, str], ours: bool = True
+    ) -> Answer:
         """A document in one of its forms."""
         if form is Form.JSON:
             return Answer(to_json(document), MEDIA_TYPES[form], headers=(VARY, *headers))
-        body = page(title, document, self._addresses.base)
+        body = self._pages.page(title, document, ours=ours)
         return Answer(body, MEDIA_TYPES[form], headers=(VARY, *SAFETY, *headers))
 
     # ------------------------------------------------------------------------------------------------- processes
@@ -246,7 +249,7 @@ class OgcApi:
         # Jobs of other protocols have no raw results in the sense of this one.
         if wanted.raw and wanted.protocol == PROTOCOL:
             return raw(made)
-        return self._document(wanted_form(request), f"Results of {job.process}", results(made), NO_STORE)
+        return self._document(wanted_form(request), f"Results of {job.process}", results(made), NO_STORE, ours=False)
 
     def _made(self, job: Job, wanted: ExecuteRequest) -> Made:
         entry = self._backend.catalogue.get(job.process)
@@ -296,7 +299,9 @@ class OgcApi:
         form = wanted_form(request)
         job, wanted = self._ended(job_id)
         if form is Form.HTML and job.state is JobState.SUCCEEDED:
-            return self._document(form, f"Results of {job.process}", results(self._made(job, wanted)), NO_STORE)
+            return self._document(
+                form, f"Results of {job.process}", results(self._made(job, wanted)), NO_STORE, ours=False
+            )
         return self._outcome(job, wanted, request)
 
     def output(self, job_id: str, identifier: str, request: Request) -> Reply:
