@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from joblauncher.formats.values import BoundingBoxValue, LiteralValue
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue
 from tests.protocols.ogcapi import STANDARD, Api, local_site
 from tests.protocols.site import Offer, Outputs
 from wps_hpc.jobs.job import JobState
@@ -225,6 +225,59 @@ def test_json_outputs_that_are_none(api: Api, content: str) -> None:
     given = {"complex": {"value": content, "mediaType": GEOJSON}}
     found = document(api, given)["complex"]["value"]
     assert found in (content, "\ud800")
+
+
+@pytest.mark.parametrize("accept", ["application/xml", "image/png", "text/html;q=0, application/json;q=0"])
+def test_a_form_that_there_is_not_is_told_before_the_job_runs(api: Api, accept: str) -> None:
+    body = {"inputs": {"text": "a"}, "response": "document"}
+    assert api.open("/processes/echo/execution", "POST", {"Accept": accept}, json=body).status == 406
+    assert api.open("/processes/echo/execution?f=xml", "POST", json=body).code[2] == "f"
+    assert not api.site.jobs
+
+
+@pytest.mark.parametrize(
+    ("accept", "html"),
+    [
+        ("text/plain", False),
+        ("image/png", False),
+        ("", False),
+        ("*/*", False),
+        ("text/plain, text/html;q=0.5", False),
+        ("application/json", False),
+        ("text/html", True),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
+    ],
+)
+def test_raw_results_come_as_they_are_unless_a_page_is_preferred(api: Api, accept: str, html: bool) -> None:
+    path = api.start("echo", {"text": "a"}, outputs={"text": {}})
+    api.site.run(path.rpartition("/")[2])
+    answer = api.get(f"{path}/results", Accept=accept)
+    assert (answer.status, answer.media_type) == (200, "text/html" if html else "text/plain")
+    body = {"inputs": {"text": "a"}, "outputs": {"text": {}}}
+    answer = api.open("/processes/echo/execution", "POST", {"Accept": accept}, json=body)
+    assert (answer.status, answer.body) == (200, b"a")
+
+
+def test_raw_results_in_a_form_by_its_name(api: Api) -> None:
+    path = api.start("echo", {"text": "a"}, outputs={"text": {}})
+    api.site.run(path.rpartition("/")[2])
+    assert api.get(f"{path}/results?f=html", Accept="text/plain").media_type == "text/html"
+    assert api.get(f"{path}/results?f=json", Accept="text/html").body == b"a"
+    assert api.get(f"{path}/results?f=xml").code == (400, "InvalidParameterValue", "f")
+
+
+@pytest.mark.parametrize("called", ["text/plain\r\nX-Evil: 1", "text/plain\\", 'a/b"; x="', "nonsense", "text/\u2603"])
+def test_a_media_type_that_is_none_stands_in_no_head(api: Api, called: str) -> None:
+    def made(request: ExecuteRequest, folder: Path) -> Outputs:
+        (folder / "outputs").mkdir()
+        (folder / "outputs" / "x.txt").write_bytes(b"a")
+        return {"text": (FileValue("outputs/x.txt", called, None, None, 1),)}
+
+    api.site.catalogue.offers["named"] = Offer(ProcessDescription("named", outputs=(Output("text"),)), made)
+    answer = api.execute("named", outputs={"text": {"transmissionMode": "reference"}})
+    assert answer.status == 204 and answer.headers.get("X-Evil") is None
+    (found, _) = answer.headers.get_all("Link")
+    assert re.fullmatch(r'<[^>]+>; rel="item"; type="[ -!#-\[\]-~]+/[ -!#-\[\]-~]+"; title="text"', found), found
 
 
 #: Results that are objects like any other, whatever their members are called.

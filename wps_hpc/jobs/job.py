@@ -32,6 +32,7 @@ class JobState(StrEnum):
 
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.DISMISSED})
 ACTIVE = frozenset(JobState) - FINAL
+PAUSED = frozenset({JobState.HELD, JobState.SUSPENDED})
 #: States in which a scheduler has the job, or may have it.
 AT_SCHEDULER = frozenset({JobState.SUBMITTING, JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.SUSPENDED})
 

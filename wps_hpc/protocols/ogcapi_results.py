@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _CHUNK = 1 << 20
 #: JSON that is nested deeper stands in a document as text.
 _DEEPEST = 500
 _PLAIN_TEXT = "text/plain; charset=utf-8"
+_UNQUOTABLE = re.compile(r'["\\]')
 _LINE = b"\r\n"
 
 
@@ -226,8 +228,9 @@ def _linked(made: Made, wanted: Mapping[str, OutputWish | None]) -> Answer:
 
 
 def link_header(found: Link) -> str:
-    """A link as RFC 8288 has it. Names and addresses hold nothing that would have to be escaped."""
-    quoted = {name: str(found[name]).replace('"', "") for name in ("rel", "type", "title") if name in found}
+    """A link as RFC 8288 has it. Names and addresses hold nothing that would have to be escaped; of what a job calls
+    its files, quotes and backslashes are left out."""
+    quoted = {name: _UNQUOTABLE.sub("", str(found[name])) for name in ("rel", "type", "title") if name in found}
     return f"<{found['href']}>; " + "; ".join(f'{name}="{text}"' for name, text in quoted.items())
 
 
@@ -264,7 +267,7 @@ def _plain(made: Made, value: Value, wish: OutputWish | None) -> tuple[bytes, st
 
 def _media_type(value: Value) -> str:
     if isinstance(value, FileValue):
-        return value.mime_type
+        return _safe(value.mime_type)
     return "text/plain" if isinstance(value, LiteralValue) else "application/json"
 
 
@@ -296,7 +299,7 @@ def _parts(made: Made, identifier: str, wish: OutputWish | None) -> Iterator[_Pa
     if _by_reference(wish):
         for value in _referable(made.outputs[identifier]):
             found = reference(made, identifier, value)
-            head = {"Content-Type": _safe(found["type"]), "Content-ID": identifier, "Content-Location": found["href"]}
+            head = {"Content-Type": found["type"], "Content-ID": identifier, "Content-Location": found["href"]}
             yield _Part(head, lambda: iter(()))
         return
     for value in made.outputs[identifier]:
