@@ -6,7 +6,8 @@ With the real worker, spooler and launcher, against a web site whose every byte 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,21 +17,24 @@ import pytest
 
 from joblauncher.failpoints import Failpoint
 from joblauncher.formats.values import LiteralValue
+from tests.clusters.conftest import make_job
 from tests.clusters.site import Site, until
+from tests.protocols.site import Offers
 from tests.schemas import validate_json
 from tests.services.website import Website, page, redirect, website
-from wps_hpc.config import Callbacks, Limits, load_settings
-from wps_hpc.errors import InvalidParameterValue
+from wps_hpc.config import Callbacks, Limits, Settings, load_settings
+from wps_hpc.errors import InvalidParameterValue, NoApplicableCode
 from wps_hpc.jobs import outbox
 from wps_hpc.jobs.accept import Intake
-from wps_hpc.jobs.callbacks import Deliverer, check_subscriber
-from wps_hpc.jobs.fetch import Posting
+from wps_hpc.jobs.callbacks import AT_ONCE, EACH_HOST, Deliverer, check_subscriber
+from wps_hpc.jobs.fetch import NotSent, Posting
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.lease import LeaseLost
 from wps_hpc.jobs.outbox import Callback, Outbox
 from wps_hpc.jobs.request import ExecuteRequest, Mode, Subscriber
-from wps_hpc.jobs.requestjson import to_json
+from wps_hpc.jobs.requestjson import from_json, to_json
 from wps_hpc.jobs.store import Change, Store
+from wps_hpc.protocols.ogcapi_callbacks import CallbackDocuments
 
 LOOPBACK = ("127.0.0.0/8",)
 OPEN = Callbacks(hosts=("127.0.0.1",), schemes=("http",), private_networks=LOOPBACK, retry_seconds=0.05, attempts=3)  # type: ignore[arg-type]
@@ -295,10 +299,14 @@ def test_pauses_grow_and_end(store: Store, epoch: int) -> None:
     assert rows(store) == []
 
 
-def test_a_callback_of_a_job_that_is_gone_is_dropped(store: Store, epoch: int) -> None:
+def test_a_callback_of_a_job_that_is_gone_is_dropped(
+    store: Store, epoch: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     failed_job(store, epoch)
     Turns(store, epoch, lambda callback: None).turn()
     assert rows(store) == []
+    assert "nothing to tell" in caplog.text and "told its subscriber" not in caplog.text
 
 
 def test_a_defect_is_tried_again_too(store: Store, epoch: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -311,6 +319,127 @@ def test_a_defect_is_tried_again_too(store: Store, epoch: int, caplog: pytest.Lo
         turns.turn()
         turns.now += 3600
     assert rows(store) == [] and "a defect" in caplog.text
+
+
+def add_many(store: Store, uris: Sequence[str]) -> None:
+    """A callback that is due for each address, in this order."""
+    with store.database.engine.begin() as connection:
+        for n, uri in enumerate(uris):
+            values = {"job_id": f"job {n}", "kind": "failed", "uri": uri, "due": float(n), "attempts": 0}
+            connection.execute(outbox.callbacks.insert(), {**values, "host": outbox.host_of(uri)})
+
+
+def test_a_host_that_does_not_answer_keeps_nobody_else_waiting(store: Store, epoch: int, receiver: Website) -> None:
+    def render(callback: Callback) -> Posting:
+        return Posting(callback.uri, b"{}", "application/json")
+
+    receiver.pages["/slow"] = lambda reply: reply.wait_for_hang_up()
+    slow, quick = receiver.url("/slow"), receiver.url("/success").replace("127.0.0.1", "localhost")
+    both = OPEN.model_copy(update={"hosts": ("127.0.0.1", "localhost"), "timeout_seconds": 60.0})
+    add_many(store, [slow] * (3 * AT_ONCE) + [quick])
+    turns = Turns(store, epoch, render, both)
+    turns.pool = turns.deliverer.pool = ThreadPoolExecutor(AT_ONCE)
+
+    def told_quickly() -> bool:
+        turns.deliverer.round()
+        return quick not in {callback.uri for callback in turns.outbox.due(1e12, 1000)}
+
+    until(told_quickly, "the other host is told")
+    assert told(receiver).count("/slow") <= EACH_HOST
+    turns.deliverer.close()
+    until(lambda: all(future.done() for _, future in turns.deliverer._under_way.values()), "the tries end")
+
+
+@pytest.mark.parametrize(
+    ("uri", "host"),
+    [("http://A.example:81/x", "a.example"), ("https://a.example./", "a.example"), ("http://[::1", ""), ("", "")],
+)
+def test_the_host_of_an_address(uri: str, host: str) -> None:
+    assert outbox.host_of(uri) == host
+
+
+def test_a_try_is_counted_before_it_begins(store: Store, epoch: int) -> None:
+    failed_job(store, epoch)
+    counted: list[int] = []
+
+    def render(callback: Callback) -> Posting:
+        (stored,) = turns.outbox.due(1e12, 10)
+        counted.append(stored.attempts)
+        raise RuntimeError("as if the worker died here")
+
+    turns = Turns(store, epoch, render)
+    turns.turn()
+    assert counted == [1]
+
+
+def test_what_kills_the_worker_is_not_tried_for_ever(
+    store: Store, epoch: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed_job(store, epoch)
+    for _ in range(OPEN.attempts):  # each worker dies within the try
+        dead = Turns(store, epoch, lambda callback: None)
+        dead.pool.shutdown()
+        with pytest.raises(RuntimeError):
+            dead.deliverer.round()
+    Turns(store, epoch, lambda callback: pytest.fail("it is tried again")).turn()
+    assert rows(store) == [] and "cannot be told" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------ the documents
+
+
+class Broken:
+    """Results that cannot be read."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def request(self, job: Job) -> ExecuteRequest:
+        """Read from the row."""
+        return from_json(job.request)
+
+    def outputs(self, job: Job) -> Any:
+        """They are not there."""
+        raise self.error
+
+
+def documents(job: Job | None, error: Exception) -> CallbackDocuments:
+    """What writes callbacks of one job whose results cannot be read."""
+    settings = Settings.model_validate({"callbacks": {"attempts": 3}})
+    return CallbackDocuments(settings, Offers({}), lambda _: job, Broken(error))  # type: ignore[arg-type]
+
+
+def succeeded(**fields: Any) -> Job:
+    """A job that has succeeded."""
+    request = to_json(ExecuteRequest("echo", "ogcapi", subscriber=EVERYTHING))
+    return make_job(process="echo", request=request, state=JobState.SUCCEEDED, finished=time.time(), **fields)
+
+
+def callback_of(kind: str, attempts: int) -> Callback:
+    return Callback(1, "job", kind, "http://s.example/", 0.0, attempts)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(NoApplicableCode("away"), NotSent), (RuntimeError("a defect"), RuntimeError)]
+)
+def test_results_that_cannot_be_read_are_tried_again_and_then_the_status_is_told(
+    error: Exception, raised: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    written = documents(succeeded(), error)
+    for attempts in (1, 2):
+        with pytest.raises(raised):
+            written.posting(callback_of("success", attempts))
+    posting = written.posting(callback_of("success", 3))
+    assert posting is not None
+    status = validate_json(json.loads(posting.body), "statusInfo.yaml")
+    assert status["status"] == "successful" and str(error) in caplog.text
+
+
+def test_what_there_is_nothing_to_tell_of() -> None:
+    error = NoApplicableCode("nobody asks")
+    assert documents(None, error).posting(callback_of("failed", 1)) is None
+    assert documents(succeeded(), error).posting(callback_of("in_progress", 1)) is None
+    assert documents(succeeded(expires=1.0), error).posting(callback_of("success", 1)) is None
 
 
 def test_what_ends_by_the_workers_closing_is_not_counted(store: Store, epoch: int, receiver: Website) -> None:

@@ -234,7 +234,11 @@ def test_a_mode_that_is_not_there(wire: Wire) -> None:
 
 @shows("req/service/model/execute/request/raw-for-single-output", "Raw data is for a single output value.")
 def test_raw_data_is_one_output(wire: Wire) -> None:
-    assert wire.post(execute_xml(ECHO, HELLO, response="raw"), 400).exception[0] == "TooManyOutputs"
+    everything = "literalOutput,complexOutput,boundingboxOutput"
+    assert wire.post(execute_xml(ECHO, HELLO, response="raw"), 400).exception == ("TooManyOutputs", everything)
+    wishes = LITERAL, output_xml("complexOutput")
+    named = wire.post(execute_xml(ECHO, HELLO, *wishes, response="raw"), 400)
+    assert named.exception == ("TooManyOutputs", "literalOutput,complexOutput")
 
 
 @shows("req/conceptual-model/process-execution/output-data-format", "The client may choose the format of a result.")
@@ -351,7 +355,7 @@ def test_a_transmission_that_is_not_there(wire: Wire) -> None:
     assert wire.post(execute_xml(ECHO, HELLO, wish), 400).exception == ("InvalidParameterValue", "transmission")
     with in_memory() as (client, _):
         document = execute_xml("sync.only", literal_xml("text", "x"), output_xml("text", 'transmission="reference"'))
-        assert client.post(document).exception2[:2] == (400, "StorageNotSupported")
+        assert client.post(document).exception2 == (400, "StorageNotSupported", None)
 
 
 # --------------------------------------------------------------------------------------------------- job monitoring

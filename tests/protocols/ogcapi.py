@@ -123,6 +123,10 @@ class Api:
         self.application = create_app(self.settings, site.backend)
         self._client = Client(self.application)
 
+    def use(self, application: Any) -> None:
+        """Ask another application from now on."""
+        self._client = Client(application)
+
     def open(self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, **more: Any) -> Said:
         """Any request."""
         answer = self._client.open(path, method=method, headers=dict(headers or {}), buffered=True, **more)

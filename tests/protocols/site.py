@@ -274,6 +274,10 @@ class Site:
         """End the job."""
         return self.change(job_id, state=JobState.DISMISSED, cancelled_by=by, finished=time.time())
 
+    def release_id(self, job_id: str) -> None:
+        """WPS 2.0 knows the job no more."""
+        self.change(job_id, released=True)
+
     def pause(self, job_id: str) -> Job:
         """Suspend the job if it runs, else hold it."""
         running = self.jobs[job_id].state is JobState.RUNNING
@@ -291,13 +295,20 @@ class Site:
     # Store.
 
     def get(self, job_id: str) -> Job | None:
-        """The job."""
-        return self.jobs.get(job_id)
+        """The job, while it is kept."""
+        job = self.jobs.get(job_id)
+        return None if job is None or job.is_over(time.time()) else job
 
     def find(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
         """The newest jobs first, by state, process and owner."""
         newest = sorted(self.jobs.values(), key=lambda job: (job.created, job.id), reverse=True)
-        fits = [job for job in newest if _fits(job, wanted) and (before is None or (job.created, job.id) < before)]
+        fits = [
+            job
+            for job in newest
+            if _fits(job, wanted)
+            and not job.is_over(time.time())
+            and (before is None or (job.created, job.id) < before)
+        ]
         return fits[:limit]
 
     # Results.

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from joblauncher.formats.values import BoundingBoxValue, LiteralValue
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue
 from tests.protocols.ogcapi import STANDARD, Api, local_site
+from tests.protocols.site import Offer, Outputs
 from wps_hpc.jobs.job import JobState
-from wps_hpc.jobs.request import InlineContent, Mode, Reference, Subscriber, Transmission
+from wps_hpc.jobs.request import ExecuteRequest, InlineContent, Mode, Reference, Subscriber, Transmission
+from wps_hpc.processes.description import Output, ProcessDescription
 
 GML = "<a xmlns='urn:x'>é</a>"
 FEATURE = {"type": "Feature", "properties": {"n": 1.5}, "geometry": None}
@@ -210,11 +215,119 @@ def test_what_is_too_large_for_a_document_is_linked_to(tmp_path: Path) -> None:
     assert api.get(found["href"].removeprefix("http://127.0.0.1:8095")).body == GML.encode()
 
 
-@pytest.mark.parametrize("content", ["[NaN]", "nonsense", "null", '"\\ud800"', "[" * 100_000])
+DEEP = "[" * 600 + "]" * 600
+
+
+@pytest.mark.parametrize(
+    "content", ["[NaN]", "[1e999]", "-1e999", "nonsense", "null", '"\\ud800"', "[" * 100_000, DEEP, "9" * 5000]
+)
 def test_json_outputs_that_are_none(api: Api, content: str) -> None:
     given = {"complex": {"value": content, "mediaType": GEOJSON}}
     found = document(api, given)["complex"]["value"]
     assert found in (content, "\ud800")
+
+
+@pytest.mark.parametrize("accept", ["application/xml", "image/png", "text/html;q=0, application/json;q=0"])
+def test_a_form_that_there_is_not_is_told_before_the_job_runs(api: Api, accept: str) -> None:
+    body = {"inputs": {"text": "a"}, "response": "document"}
+    assert api.open("/processes/echo/execution", "POST", {"Accept": accept}, json=body).status == 406
+    assert api.open("/processes/echo/execution?f=xml", "POST", json=body).code[2] == "f"
+    assert not api.site.jobs
+
+
+@pytest.mark.parametrize(
+    ("accept", "html"),
+    [
+        ("text/plain", False),
+        ("image/png", False),
+        ("", False),
+        ("*/*", False),
+        ("text/plain, text/html;q=0.5", False),
+        ("application/json", False),
+        ("text/html", True),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
+    ],
+)
+def test_raw_results_come_as_they_are_unless_a_page_is_preferred(api: Api, accept: str, html: bool) -> None:
+    path = api.start("echo", {"text": "a"}, outputs={"text": {}})
+    api.site.run(path.rpartition("/")[2])
+    answer = api.get(f"{path}/results", Accept=accept)
+    assert (answer.status, answer.media_type) == (200, "text/html" if html else "text/plain")
+    body = {"inputs": {"text": "a"}, "outputs": {"text": {}}}
+    answer = api.open("/processes/echo/execution", "POST", {"Accept": accept}, json=body)
+    assert (answer.status, answer.body) == (200, b"a")
+
+
+def test_raw_results_in_a_form_by_its_name(api: Api) -> None:
+    path = api.start("echo", {"text": "a"}, outputs={"text": {}})
+    api.site.run(path.rpartition("/")[2])
+    assert api.get(f"{path}/results?f=html", Accept="text/plain").media_type == "text/html"
+    assert api.get(f"{path}/results?f=json", Accept="text/html").body == b"a"
+    assert api.get(f"{path}/results?f=xml").code == (400, "InvalidParameterValue", "f")
+
+
+@pytest.mark.parametrize("called", ["text/plain\r\nX-Evil: 1", "text/plain\\", 'a/b"; x="', "nonsense", "text/\u2603"])
+def test_a_media_type_that_is_none_stands_in_no_head(api: Api, called: str) -> None:
+    def made(request: ExecuteRequest, folder: Path) -> Outputs:
+        (folder / "outputs").mkdir()
+        (folder / "outputs" / "x.txt").write_bytes(b"a")
+        return {"text": (FileValue("outputs/x.txt", called, None, None, 1),)}
+
+    api.site.catalogue.offers["named"] = Offer(ProcessDescription("named", outputs=(Output("text"),)), made)
+    answer = api.execute("named", outputs={"text": {"transmissionMode": "reference"}})
+    assert answer.status == 204 and answer.headers.get("X-Evil") is None
+    (found, _) = answer.headers.get_all("Link")
+    assert re.fullmatch(r'<[^>]+>; rel="item"; type="[ -!#-\[\]-~]+/[ -!#-\[\]-~]+"; title="text"', found), found
+
+
+#: Results that are objects like any other, whatever their members are called.
+ORDINARY: tuple[Any, ...] = (
+    {"type": "Feature", "links": [{"href": "https://example.org/a", "rel": "self"}]},
+    {"href": "https://example.org/b"},
+    {"href": 5, "title": None, "rel": ["x"]},
+    {"href": "https://example.org/c", "title": {"en": "C"}, "rel": 1, "deeper": {"a": [1, None, True]}},
+    [{"href": "javascript:alert(1)"}, {}, [], ""],
+    {"title": "a title", "jobs": "none", "processes": [1], "items": {"keys": 1}},
+)
+
+
+@pytest.mark.parametrize("content", [*map(json.dumps, ORDINARY), "[" * 250 + '"deep"' + "]" * 250, DEEP])
+def test_every_document_as_a_page(api: Api, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    given = {"complex": {"value": content, "mediaType": GEOJSON}}
+    path = api.start("echo", given, response="document")
+    api.site.run(path.rpartition("/")[2])
+    page = api.get(f"{path}/results?f=html")
+    assert (page.status, page.media_type, caplog.text) == (200, "text/html", "")
+    for word in re.findall(r"[a-z]{3,}", content):
+        assert word in page.body.decode()
+    assert b'href="javascript' not in page.body
+    body = {"inputs": given, "response": "document"}
+    assert api.open("/processes/echo/execution", "POST", {"Accept": "text/html"}, json=body).status == 200
+
+
+@pytest.mark.parametrize("name", ["title", "links", "jobs", "processes"])
+def test_an_output_of_any_name_stands_on_the_page(api: Api, name: str) -> None:
+    def made(request: ExecuteRequest, folder: Path) -> Outputs:
+        return {name: (LiteralValue("what it is"),)}
+
+    process = ProcessDescription("named", outputs=(Output(name),))
+    api.site.catalogue.offers["named"] = Offer(process, made)
+    path = api.start("named", response="document")
+    api.site.run(path.rpartition("/")[2])
+    page = api.get(f"{path}/results?f=html")
+    assert page.status == 200 and f"<dt>{name}</dt><dd>what it is</dd>" in page.body.decode()
+
+
+def test_numbers_that_json_has_not(api: Api) -> None:
+    def made(request: ExecuteRequest, folder: Path) -> Outputs:
+        literals = {"number": LiteralValue("9" * 5000, "integer"), "width": LiteralValue("INF", "double")}
+        boxes = (BoundingBoxValue((-math.inf, 0.0), (1.0, math.nan)), BoundingBoxValue((0.0, 0.0), (1.0, 1.0), CRS84))
+        return {name: (value,) for name, value in literals.items()} | {"box": boxes}
+
+    api.site.catalogue.offers["echo"] = replace(api.site.catalogue.offers["echo"], run=made)
+    found = document(api, {})
+    assert (found["number"], found["width"]) == ("9" * 5000, "INF")
+    assert found["box"] == [{"value": {"bbox": ["-INF", 0, 1, "NaN"]}}, {"bbox": [0, 0, 1, 1], "crs": CRS84}]
 
 
 def test_a_document_as_a_page(api: Api) -> None:

@@ -264,8 +264,11 @@ def test_dismissing_a_job_that_has_ended_removes_it(api: Api) -> None:
 
 def test_pausing_and_resuming(api: Api) -> None:
     path = api.start("slow")
-    assert api.open(f"{path}/pause", "POST").json["state"] == "held"
-    assert api.open(f"{path}/resume", "POST").json["state"] == "accepted"
+    for _ in range(2):
+        held = api.open(f"{path}/pause", "POST")
+        assert (held.status, held.json["state"]) == (200, "held")
+    resumed = api.open(f"{path}/resume", "POST")
+    assert (resumed.status, resumed.json["state"]) == (200, "accepted")
     api.site.change(job_id(path), state=JobState.RUNNING)
     paused = api.open(f"{path}/pause", "POST").json
     assert (paused["state"], paused["status"]) == ("suspended", "running")
@@ -277,4 +280,9 @@ def test_pausing_and_resuming(api: Api) -> None:
 def test_what_is_asked_but_not_there_yet_is_202(api: Api) -> None:
     path = api.start("slow")
     api.site.pause = lambda job_id: api.site.change(job_id, wish="hold")  # type: ignore[method-assign]
+    api.site.resume = lambda job_id: api.site.change(job_id, wish="release")  # type: ignore[method-assign]
     assert api.open(f"{path}/pause", "POST").status == 202
+    assert api.open(f"{path}/resume", "POST").status == 200, "it was never held"
+    api.site.change(job_id(path), state=JobState.HELD)
+    assert api.open(f"{path}/pause", "POST").status == 200, "what was asked for before is so"
+    assert api.open(f"{path}/resume", "POST").status == 202

@@ -186,6 +186,12 @@ def test_forms_that_there_are_not(api: Api, path: str) -> None:
     assert api.get(f"{path}?f=xml").code == (400, "InvalidParameterValue", "f")
 
 
+def test_pages_of_a_public_service_lead_to_no_list_of_jobs(api: Api, public: Api) -> None:
+    assert b'/jobs">Jobs</a>' in api.get("/?f=html").body
+    for path in ("/?f=html", "/processes?f=html", "/nothing?f=html", "/jobs?f=html"):
+        assert b"/jobs" not in public.get(path).body.replace(b"/jobs?f", b""), path
+
+
 def test_problems_in_html_for_people(api: Api) -> None:
     answer = api.get("/jobs/none", Accept=HTML)
     assert (answer.status, answer.media_type) == (404, "text/html")

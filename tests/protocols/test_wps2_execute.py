@@ -416,7 +416,7 @@ def test_what_cannot_be_asked_for(client: CheckedClient, site: Site, parts: list
 
 def test_what_cannot_be_stored_cannot_be_referred_to(client: CheckedClient) -> None:
     answer = client.post(execute_xml("sync.only", TEXT, output_xml("text", 'transmission="reference"')))
-    assert answer.exception2[:2] == (400, "StorageNotSupported")
+    assert answer.exception2 == (400, "StorageNotSupported", None)
 
 
 def test_a_process_that_makes_nothing_has_failed(client: CheckedClient) -> None:

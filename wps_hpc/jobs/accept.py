@@ -108,6 +108,11 @@ class Intake:
         self._bell.ring_worker({job_id})
         return job
 
+    def release_id(self, job_id: str) -> None:
+        """Have the job's identifier forgotten by WPS 2.0, whose client has dismissed it."""
+        with _in_service_words():
+            self._store.release_id(job_id)
+
     def pause(self, job_id: str) -> Job:
         """Ask that the job is held while it waits, or suspended while it runs; raises NotFound. The answer is the job
         as it is now."""
@@ -118,11 +123,9 @@ class Intake:
         return self._wished(job_id, {JobState.RUNNING: "resume", JobState.SUSPENDED: "resume"}, "release")
 
     def forget(self, job_id: str) -> None:
-        """Let an ended job go before its time: nobody wants its results any more."""
+        """Let an ended job go before its time: nobody wants its results any more. Clients see it no longer."""
         with _in_service_words():
-            now = time.time()
-            self._store.expire_now(job_id, now)
-            self._store.mark_expired(now)  # hidden at once, if its scheduler has let go of it
+            self._store.expire_now(job_id, time.time())
 
     def _wished(self, job_id: str, wishes: Mapping[JobState, str], otherwise: str) -> Job:
         state = self._job(job_id).state

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, fields
@@ -23,12 +24,14 @@ from wps_hpc.jobs.request import Subscriber
 
 log = logging.getLogger(__name__)
 
-#: Callbacks that are under way at the same time: hosts that do not answer keep a few others waiting, not all.
-AT_ONCE = 16
+#: Callbacks that are under way at the same time, in all and to each host: one that does not answer keeps nobody else
+#: waiting.
+AT_ONCE, EACH_HOST = 16, 4
 #: The longest pause between two tries, in seconds.
 LONGEST_PAUSE = 3600.0
 
-#: Makes what is told of a job: None when there is nothing to tell any more, for the job is gone.
+#: Makes what is told of a job: None when there is nothing to tell any more, for the job is gone or further on. Of a
+#: callback ``attempts`` have begun, with this one. What it raises is a try that failed.
 Render = Callable[[Callback], "Posting | None"]
 
 
@@ -80,7 +83,7 @@ class Deliverer:
     pool: Executor
     wake: Callable[[], None]
     clock: Callable[[], float] = time.time
-    _under_way: dict[int, tuple[Callback, Future[bool]]] = field(default_factory=dict)
+    _under_way: dict[int, tuple[Callback, Future[str]]] = field(default_factory=dict)
     _closed: bool = False
 
     def round(self) -> float | None:
@@ -88,47 +91,67 @@ class Deliverer:
         for callback, future in list(self._under_way.values()):
             if future.done():
                 self._settle(callback, future)
-        for callback in self.outbox.due(self.clock(), AT_ONCE + len(self._under_way)):
-            if callback.id not in self._under_way and len(self._under_way) < AT_ONCE:
-                self._begin(callback)
-        due = self.outbox.next_due()
-        return None if due is None or self._under_way else max(0.05, due - self.clock())
+        while self._has_room() and (due := self.outbox.due(self.clock(), 1, self._under_way, self._busy())):
+            self._begin(due[0])
+        if not self._has_room():
+            return None
+        next_due = self.outbox.next_due(self._under_way, self._busy())
+        return None if next_due is None else max(0.05, next_due - self.clock())
 
     def close(self) -> None:
         """Let what is under way end early; it is tried again by the next worker."""
         self._closed = True
 
+    def _has_room(self) -> bool:
+        return len(self._under_way) < AT_ONCE and not self._closed
+
+    def _busy(self) -> list[str]:
+        """The hosts to which no more may be under way."""
+        under_way = Counter(callback.host for callback, _ in self._under_way.values())
+        return [host for host, count in under_way.items() if count >= EACH_HOST]
+
     def _begin(self, callback: Callback) -> None:
-        future = self.pool.submit(self._deliver, callback)
-        self._under_way[callback.id] = (callback, future)
+        if callback.attempts >= self.settings.attempts:
+            self._give_up(callback, "the worker ended within the last of them")
+            return
+        counted = self.outbox.begin(callback)
+        future = self.pool.submit(self._deliver, counted)
+        self._under_way[counted.id] = (counted, future)
         future.add_done_callback(lambda _: self.wake())
 
-    def _deliver(self, callback: Callback) -> bool:
-        """Whether there is nothing more to do; runs in the pool. Raises NotSent."""
+    def _deliver(self, callback: Callback) -> str:
+        """What became of it, for the log; runs in the pool. Raises NotSent, and whatever ``render`` raises."""
         posting = self.render(callback)
-        if posting is not None:
-            post(posting, rules(self.settings), lambda: self._closed)
-            reach(Failpoint.CALLBACK_SENT)
-        return True
+        if posting is None:
+            return "there is nothing to tell its subscriber any more"
+        post(posting, rules(self.settings), lambda: self._closed)
+        reach(Failpoint.CALLBACK_SENT)
+        return "told its subscriber"
 
-    def _settle(self, callback: Callback, future: Future[bool]) -> None:
+    def _settle(self, callback: Callback, future: Future[str]) -> None:
         problem = future.exception()
         if problem is None:
-            log.info("job %s: told its subscriber (%s)", callback.job_id, callback.kind)
+            log.info("job %s: %s (%s)", callback.job_id, future.result(), callback.kind)
             self.outbox.done(callback)
-        elif not self._closed:
+        elif self._closed:
+            self.outbox.unbegun(callback)
+        else:
             self._again(callback, problem)
         del self._under_way[callback.id]
 
+    def _give_up(self, callback: Callback, problem: object) -> None:
+        where, tried = addresses.printable(callback.uri), callback.attempts
+        log.error("job %s: %s cannot be told, after %d tries: %s", callback.job_id, where, tried, problem)
+        self.outbox.done(callback)
+
     def _again(self, callback: Callback, problem: BaseException) -> None:
-        tried = callback.attempts + 1
-        where = addresses.printable(callback.uri)
         if not isinstance(problem, NotSent):
             log.error("job %s: a callback broke off", callback.job_id, exc_info=problem)
+        tried = callback.attempts
         if tried >= self.settings.attempts:
-            log.error("job %s: %s cannot be told, after %d tries: %s", callback.job_id, where, tried, problem)
-            self.outbox.done(callback)
+            self._give_up(callback, problem)
             return
+        where = addresses.printable(callback.uri)
         pause = min(LONGEST_PAUSE, self.settings.retry_seconds * 2.0 ** min(tried - 1, 30))
         log.warning("job %s: %s could not be told: %s; again in %.0f s", callback.job_id, where, problem, pause)
         self.outbox.later(callback, self.clock() + pause)

@@ -32,6 +32,7 @@ class JobState(StrEnum):
 
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.DISMISSED})
 ACTIVE = frozenset(JobState) - FINAL
+PAUSED = frozenset({JobState.HELD, JobState.SUSPENDED})
 #: States in which a scheduler has the job, or may have it.
 AT_SCHEDULER = frozenset({JobState.SUBMITTING, JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.SUSPENDED})
 
@@ -92,7 +93,8 @@ class Job:
     ``wish`` is what a client asked for last: ``hold``, ``release``, ``suspend`` or ``resume`` (see ``Control``).
     ``staged`` says that every input lies in the job folder: staging takes accepted jobs that are not staged, dispatch
     those that are. ``state_since`` is when the job came into its state. ``submission_id`` is None while no scheduler
-    has the job or may have it (so a held job without one was never submitted, or has come back).
+    has the job or may have it (so a held job without one was never submitted, or has come back). ``released``
+    says that a client of WPS 2.0 has dismissed the job, to whom its identifier means nothing any more.
     """
 
     id: str
@@ -125,6 +127,7 @@ class Job:
     scheduler_gone: bool = False
     staged: bool = False
     state_since: float | None = None
+    released: bool = False
 
     @property
     def restarts(self) -> int:
@@ -135,6 +138,11 @@ class Job:
     def final(self) -> bool:
         """The job's state will not change any more."""
         return self.state.final
+
+    def is_over(self, now: float) -> bool:
+        """Whether the time for which an ended job is kept is over, so that no client sees it any more. Its row stays
+        until its scheduler has let go of it and it is purged."""
+        return self.final and self.expires is not None and self.expires <= now
 
 
 class TransitionError(RuntimeError):

@@ -7,9 +7,10 @@ at least once, or for as many times as the configuration says in vain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sqlalchemy import (
     Column,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     bindparam,
     delete,
     func,
@@ -36,7 +38,7 @@ from wps_hpc.jobs.tables import metadata
 if TYPE_CHECKING:
     from wps_hpc.jobs.database import Database
 
-#: ``attempts`` have failed so far; the next one is due at ``due``, in Unix seconds.
+#: ``attempts`` have begun so far; the next one is due at ``due``, in Unix seconds. ``host`` is that of ``uri``.
 callbacks = Table(
     "callbacks",
     metadata,
@@ -46,6 +48,7 @@ callbacks = Table(
     Column("uri", Text, nullable=False),
     Column("due", Double, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("host", Text, nullable=False, server_default=""),
     sqlite_autoincrement=True,
 )
 Index("ix_callbacks_due", callbacks.c.due)
@@ -62,6 +65,7 @@ class Callback:
     uri: str
     due: float
     attempts: int
+    host: str = ""
 
 
 #: What is told when a job comes into a state. A job that was dismissed has failed for whoever waits for its results.
@@ -73,18 +77,25 @@ KINDS: Mapping[JobState, str] = {
 }
 
 _INSERT = insert(callbacks)
-_DUE = (
-    select(*callbacks.c).where(callbacks.c.due <= bindparam("now")).order_by(callbacks.c.due).limit(bindparam("most"))
+_LEFT = and_(
+    callbacks.c.id.not_in(bindparam("begun", expanding=True)),
+    callbacks.c.host.not_in(bindparam("busy", expanding=True)),
 )
-_NEXT = select(func.min(callbacks.c.due))
+_DUE = (
+    select(*callbacks.c)
+    .where(callbacks.c.due <= bindparam("now"), _LEFT)
+    .order_by(callbacks.c.due, callbacks.c.id)
+    .limit(bindparam("most"))
+)
+_NEXT = select(func.min(callbacks.c.due)).where(_LEFT)
 _COUNT = select(func.count()).select_from(callbacks)
 _DONE = delete(callbacks).where(callbacks.c.id == bindparam("row"))
 _OVERTAKEN = delete(callbacks).where(callbacks.c.job_id == bindparam("job"), callbacks.c.kind == "in_progress")
 _OF_JOB = delete(callbacks).where(callbacks.c.job_id == bindparam("job"))
-_LATER = (
+_COUNTED = (
     update(callbacks)
     .where(callbacks.c.id == bindparam("row"))
-    .values(attempts=bindparam("failed"), due=bindparam("again"))
+    .values(attempts=bindparam("begun"), due=bindparam("again"))
 )
 
 
@@ -109,7 +120,15 @@ def _news(before: Job, after: Job) -> Iterator[Callback]:
     subscriber = subscriber_of(after.request)
     uri: str | None = None if subscriber is None else getattr(subscriber, kind)
     if uri is not None:
-        yield Callback(0, after.id, kind, uri, after.state_since or after.created, 0)
+        yield Callback(0, after.id, kind, uri, after.state_since or after.created, 0, host_of(uri))
+
+
+def host_of(uri: str) -> str:
+    """The host of an address, in one spelling; empty for what is none."""
+    try:
+        return (urlsplit(uri).hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
 
 
 def forget(connection: Connection, job_id: str) -> None:
@@ -124,24 +143,37 @@ class Outbox:
         self._database = database
         self._epoch = epoch
 
-    def due(self, now: float, most: int) -> list[Callback]:
-        """What is to be sent now, the longest due first."""
-        query = {"now": now, "most": most}
+    def due(self, now: float, most: int, begun: Collection[int] = (), busy: Collection[str] = ()) -> list[Callback]:
+        """What is to be sent now, the longest due first; without those that were begun and those to busy hosts."""
+        query = {"now": now, "most": most, "begun": list(begun), "busy": list(busy)}
         rows = self._database.read(lambda connection: connection.execute(_DUE, query).all())
         return [Callback(*row) for row in rows]
 
-    def next_due(self) -> float | None:
-        """When something is due next; None when the outbox is empty."""
-        found: float | None = self._database.read(lambda connection: connection.execute(_NEXT).scalar_one())
+    def next_due(self, begun: Collection[int] = (), busy: Collection[str] = ()) -> float | None:
+        """When something is due next, as ``due`` leaves out; None when nothing is left."""
+        query = {"begun": list(begun), "busy": list(busy)}
+        found: float | None = self._database.read(lambda connection: connection.execute(_NEXT, query).scalar_one())
         return found
 
     def done(self, callback: Callback) -> None:
         """It was delivered, or is not to be tried again. Raises LeaseLost."""
         self._write(_DONE, {"row": callback.id})
 
+    def begin(self, callback: Callback) -> Callback:
+        """Count a try before it is made, so that one that ends the worker counts, too. Raises LeaseLost."""
+        return self._counted(replace(callback, attempts=callback.attempts + 1))
+
     def later(self, callback: Callback, due: float) -> None:
         """It could not be delivered and is to be tried again. Raises LeaseLost."""
-        self._write(_LATER, {"row": callback.id, "failed": callback.attempts + 1, "again": due})
+        self._counted(replace(callback, due=due))
+
+    def unbegun(self, callback: Callback) -> None:
+        """Its try was broken off by this side, and does not count. Raises LeaseLost."""
+        self._counted(replace(callback, attempts=callback.attempts - 1))
+
+    def _counted(self, callback: Callback) -> Callback:
+        self._write(_COUNTED, {"row": callback.id, "begun": callback.attempts, "again": callback.due})
+        return callback
 
     def _write(self, statement: object, values: Mapping[str, object]) -> None:
         def work(connection: Connection) -> None:

@@ -38,9 +38,14 @@ class Progress:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, job_id: str) -> Job | None:
-        """The job as of now, or None if there is none (any more). Raises StoreBusy."""
+        """The job as of now, or None if there is none (any more). Raises StoreBusy.
+
+        A job whose time is over is there for nobody, whether it has been purged yet or not.
+        """
         job = self.store.get(job_id)
-        if job is None or job.state not in AT_SCHEDULER or job.attempt == 0:
+        if job is None or job.is_over(time.time()):
+            return None
+        if job.state not in AT_SCHEDULER or job.attempt == 0:
             return job
         left = read_attempt(JobFolder(job_path(self.root, job.id)), job.attempt)
         if _ahead(job, left):
@@ -57,7 +62,7 @@ class Progress:
 
         ``before`` is (created, id) of the last one of the page before. Raises StoreBusy.
         """
-        return self.store.find_jobs(wanted, limit, before)
+        return self.store.find_jobs(replace(wanted, kept_at=time.time()), limit, before)
 
     def _ask(self, job_id: str) -> None:
         now = self.clock()

@@ -148,6 +148,7 @@ class JobFilter:
 
     ``created_from`` and ``created_before`` are Unix seconds, the first included. A job's duration is from its start to
     its end, or to now; those that have not started have none and fit neither ``least_seconds`` nor ``most_seconds``.
+    ``kept_at`` leaves out ended jobs whose time is over by then (see ``Job.is_over``).
     """
 
     states: frozenset[JobState] | None = None
@@ -157,6 +158,7 @@ class JobFilter:
     created_before: float | None = None
     least_seconds: float | None = None
     most_seconds: float | None = None
+    kept_at: float | None = None
 
 
 _NAMES = tuple(entry.name for entry in fields(Job))
@@ -245,6 +247,8 @@ _WISHES = {
     ),
     "wish": _flags(jobs.c.wish.is_distinct_from(bindparam("what")), wish=bindparam("what")),
 }
+
+_RELEASE = update(jobs).where(_HERE, jobs.c.released.is_(False)).values(released=True, revision=jobs.c.revision + 1)
 
 _PURGEABLE = and_(_ENDED, jobs.c.scheduler_gone.is_(True))
 _MARK_EXPIRED = update(jobs).where(_PURGEABLE, _SHOWN, jobs.c.expires <= bindparam("moment")).values(expired=True)
@@ -342,6 +346,10 @@ class Store:
     def request_cancel(self, job_id: str, by: str) -> Job | None:
         """Ask the worker to end the job; ``by`` is told to the client («dismissed by …»). The first request counts."""
         return self._wish("cancel", job_id, moment=time.time(), who=by)
+
+    def release_id(self, job_id: str) -> None:
+        """Let the job's identifier mean nothing any more to clients of WPS 2.0, whoever dismissed it first."""
+        self._execute(_RELEASE, job=job_id)
 
     def request_hold(self, job_id: str) -> Job | None:
         """Ask that the job waits until it is released."""
@@ -590,6 +598,8 @@ def _conditions(wanted: JobFilter, now: float) -> Iterator[Any]:
         yield jobs.c.state.in_([state.value for state in wanted.states])
     if wanted.processes is not None:
         yield jobs.c.process.in_(wanted.processes)
+    if wanted.kept_at is not None:
+        yield or_(~_ENDED, jobs.c.expires.is_(None), jobs.c.expires > wanted.kept_at)
     duration = func.coalesce(jobs.c.finished, now) - jobs.c.started
     compared = (
         (jobs.c.owner.__eq__, wanted.owner),

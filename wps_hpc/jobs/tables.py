@@ -81,6 +81,7 @@ jobs = Table(
     Column("scheduler_gone", Boolean, nullable=False),
     Column("staged", Boolean, nullable=False),
     Column("state_since", Double),
+    Column("released", Boolean, nullable=False, server_default=false()),
     Column("expired", Boolean, nullable=False, server_default=false()),
     Column("request", Text, nullable=False),
 )

@@ -126,7 +126,7 @@ def _mode(process: ProcessDescription, request: ExecuteRequest) -> Mode:
     reports = process.status_supported or (request.store and not request.status)
     storable = process.store_supported and reports
     if request.mode is Mode.ASYNC and not storable:
-        raise StorageNotSupported(f"{process.identifier} cannot run asynchronously; call it synchronously.", "mode")
+        raise StorageNotSupported(f"{process.identifier} cannot run asynchronously; call it synchronously.")
     if request.mode is Mode.SYNC and process.sync == "refused":
         raise ModeNotSupported(
             f"{process.identifier} only runs asynchronously; ask for a stored response with status.",
@@ -142,9 +142,9 @@ def _check_storage(process: ProcessDescription, request: ExecuteRequest) -> None
     if request.status and not request.store:
         raise InvalidParameterValue("Only a stored response can report status; store it, too.", "status")
     if request.store and not process.store_supported:
-        raise StorageNotSupported(f"{process.identifier} does not store responses.", "storeExecuteResponse")
+        raise StorageNotSupported(f"{process.identifier} does not store responses.")
     if request.status and not process.status_supported:
-        raise StorageNotSupported(f"{process.identifier} does not report its status.", "status")
+        raise StorageNotSupported(f"{process.identifier} does not report its status.")
 
 
 def check_wishes(process: ProcessDescription, wishes: Mapping[str, int], limits: Limits) -> None:
@@ -415,11 +415,13 @@ def _refuse_twice(identifiers: Sequence[str]) -> None:
 
 
 def _raw(process: ProcessDescription, wishes: tuple[OutputWish, ...]) -> tuple[OutputWish, ...]:
-    """Raw data is one output (05-007r7 §10.2.3): the one asked for, or the only one that there is."""
+    """Raw data is one output (05-007r7 §10.2.3): the one asked for, or the only one that there is. The locator of
+    TooManyOutputs is all of them (14-065r2 table 43)."""
     if not wishes:
         wishes = tuple(OutputWish(WantedOutput(output.identifier)) for output in process.outputs)
     if len(wishes) != 1:
-        raise TooManyOutputs("Raw data is exactly one output; name it.", "RawDataOutput")
+        identifiers = ",".join(wish.wanted.identifier for wish in wishes)
+        raise TooManyOutputs("Raw data is exactly one output; name it.", identifiers[:400])
     return wishes
 
 
@@ -428,7 +430,7 @@ def _wish(process: ProcessDescription, wish: OutputWish) -> OutputWish:
     output = next(entry for entry in process.outputs if entry.identifier == wanted.identifier)
     if wish.transmission is Transmission.REFERENCE and not process.store_supported:
         text = f"{process.identifier} does not store outputs; take {wanted.identifier} by value."
-        raise StorageNotSupported(text, wanted.identifier)
+        raise StorageNotSupported(text)
     return replace(wish, wanted=_WANTED.get(type(output.data), _plain_wanted)(output, wanted))
 
 

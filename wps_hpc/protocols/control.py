@@ -24,17 +24,16 @@ class JobControl:
         """Whether there is any job control here, for capabilities documents."""
         return self._server.job_control
 
-    def dismiss(self, job: Job, owner: str | None, operation: str, how: str | None = None) -> Job:
+    def dismiss(self, job: Job, owner: str | None, operation: str) -> Job:
         """Have the job ended, or its results go if it has ended; the answer may still be on its way to that.
 
-        ``operation`` is what the protocol calls this, and ``how`` what is told of it to those who ask for the job
-        (default: the same). Raises OperationNotSupported or Forbidden.
+        ``operation`` is what the protocol calls this. Raises OperationNotSupported or Forbidden.
         """
         self._check_allowed(job, owner, operation)
         if job.final:
             self._intake.forget(job.id)
             return job
-        return self._intake.dismiss(job.id, f"{owner or 'its client'} ({how or operation})")
+        return self._intake.dismiss(job.id, f"{owner or 'its client'} ({operation})")
 
     def pause(self, job: Job, owner: str | None, operation: str) -> Job:
         """Have the job wait until it is resumed; also raises InvalidParameterValue for a job that has ended."""

@@ -27,7 +27,7 @@ from typing import Any, TypeAlias
 
 from wps_hpc.config import Settings
 from wps_hpc.errors import NoSuchJob, NoSuchProcess, NotFound, ResultNotReady, ServiceError
-from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.job import PAUSED, Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Mode
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.protocols.access import whose_jobs
@@ -35,7 +35,7 @@ from wps_hpc.protocols.answer import Answer, FileAnswer, RevisionCache, StreamAn
 from wps_hpc.protocols.control import JobControl
 from wps_hpc.protocols.ogcapi_describe import description, summary
 from wps_hpc.protocols.ogcapi_execute import PROTOCOL, read_execute
-from wps_hpc.protocols.ogcapi_html import SAFETY, page
+from wps_hpc.protocols.ogcapi_html import SAFETY, Pages
 from wps_hpc.protocols.ogcapi_http import (
     MEDIA_TYPES,
     NO_STORE,
@@ -46,6 +46,7 @@ from wps_hpc.protocols.ogcapi_http import (
     Request,
     form_of_problems,
     prefers_async,
+    prefers_page,
     wanted_form,
     wanted_language,
 )
@@ -115,6 +116,7 @@ class OgcApi:
         self._addresses = Addresses(settings.server.base_url)
         self._waiting = waiting
         self._control = JobControl(settings.server, backend.intake)
+        self._pages = Pages(settings.server.base_url, self._control.offered)
         self._documents = RevisionCache()
 
     def owns(self, path: str) -> bool:
@@ -137,7 +139,7 @@ class OgcApi:
         if error.retry_after is not None:
             headers.append(("Retry-After", str(error.retry_after)))
         if form_of_problems(request) is Form.HTML:
-            body, media_type = page(details["title"], details, self._addresses.base), MEDIA_TYPES[Form.HTML]
+            body, media_type = self._pages.page(details["title"], details), MEDIA_TYPES[Form.HTML]
             return Answer(body, media_type, details["status"], (*headers, *SAFETY))
         return Answer(to_json(details), PROBLEM_TYPE, details["status"], tuple(headers))
 
@@ -162,11 +164,13 @@ class OgcApi:
         answer = self._document(form, f"API of {self._settings.metadata.title}", document)
         return answer if form is Form.HTML else replace(answer, content_type=OPENAPI_TYPE)
 
-    def _document(self, form: Form, title: str, document: Mapping[str, Any], *headers: tuple[str, str]) -> Answer:
+    def _document(
+        self, form: Form, title: str, document: Mapping[str, Any], *headers: tuple[str, str], ours: bool = True
+    ) -> Answer:
         """A document in one of its forms."""
         if form is Form.JSON:
             return Answer(to_json(document), MEDIA_TYPES[form], headers=(VARY, *headers))
-        body = page(title, document, self._addresses.base)
+        body = self._pages.page(title, document, ours=ours)
         return Answer(body, MEDIA_TYPES[form], headers=(VARY, *SAFETY, *headers))
 
     # ------------------------------------------------------------------------------------------------- processes
@@ -223,12 +227,14 @@ class OgcApi:
         """Run a process (18-062r2 §7.11)."""
         process = self._process(identifier)
         wanted = read_execute(request, process, self._language(request))
+        # A form that there is not must be told before the job has run.
+        form = wanted_form(request) if wanted.mode is Mode.SYNC and not wanted.raw else Form.JSON
         job = self._backend.intake.execute(wanted)
         if wanted.mode is Mode.ASYNC:
             return self._accepted(job, request)
         job = self._waiting.finished(job, _ADVICE)
         monitor = {"href": self._addresses.job(job), "rel": "monitor", "type": "application/json"}
-        return _with_link(self._outcome(job, wanted, request), link_header(monitor))
+        return _with_link(self._outcome(job, wanted, form), link_header(monitor))
 
     def _accepted(self, job: Job, request: Request) -> Answer:
         """The answer to an asynchronous call (18-062r2 req. 34): a job that ends at once is answered as ended."""
@@ -238,15 +244,15 @@ class OgcApi:
             headers.append(("Preference-Applied", "respond-async"))
         return Answer(to_json(status_info(job, self._addresses)), MEDIA_TYPES[Form.JSON], 201, tuple(headers))
 
-    def _outcome(self, job: Job, wanted: ExecuteRequest, request: Request) -> Reply:
-        """The results of a job that has ended, in the way in which they were asked for. Raises why there are none."""
+    def _outcome(self, job: Job, wanted: ExecuteRequest, form: Form) -> Reply:
+        """The results of a job that has ended, in the way in which they were asked for; a document has a form. Raises
+        why there are none."""
         if job.state is not JobState.SUCCEEDED:
             raise failure(job)
         made = self._made(job, wanted)
-        # Jobs of other protocols have no raw results in the sense of this one.
-        if wanted.raw and wanted.protocol == PROTOCOL:
+        if _is_raw(wanted):
             return raw(made)
-        return self._document(wanted_form(request), f"Results of {job.process}", results(made), NO_STORE)
+        return self._document(form, f"Results of {job.process}", results(made), NO_STORE, ours=False)
 
     def _made(self, job: Job, wanted: ExecuteRequest) -> Made:
         entry = self._backend.catalogue.get(job.process)
@@ -293,11 +299,12 @@ class OgcApi:
 
     def results(self, job_id: str, request: Request) -> Reply:
         """The results of a job (18-062r2 §7.13): as its request asked for them, or as a page."""
-        form = wanted_form(request)
         job, wanted = self._ended(job_id)
-        if form is Form.HTML and job.state is JobState.SUCCEEDED:
-            return self._document(form, f"Results of {job.process}", results(self._made(job, wanted)), NO_STORE)
-        return self._outcome(job, wanted, request)
+        if _is_raw(wanted) and prefers_page(request):
+            # The page shows all that a document would.
+            wanted = replace(wanted, raw=False)
+        form = Form.JSON if _is_raw(wanted) else wanted_form(request)
+        return self._outcome(job, wanted, form)
 
     def output(self, job_id: str, identifier: str, request: Request) -> Reply:
         """One output of a job, as it is."""
@@ -336,14 +343,20 @@ class OgcApi:
 
     def pause(self, job_id: str, request: Request) -> Answer:
         """Hold a job that waits, suspend one that runs; 202 with its status until that has come about."""
-        return self._steered(wanted_form(request), self._control.pause(self._job(job_id), request.owner, "Pause"))
+        form = wanted_form(request)
+        job = self._control.pause(self._job(job_id), request.owner, "Pause")
+        return self._status(form, job, 200 if job.state in PAUSED else 202)
 
     def resume(self, job_id: str, request: Request) -> Answer:
         """Let a paused job go on; 202 with its status until it does."""
-        return self._steered(wanted_form(request), self._control.resume(self._job(job_id), request.owner, "Resume"))
+        form = wanted_form(request)
+        job = self._control.resume(self._job(job_id), request.owner, "Resume")
+        return self._status(form, job, 202 if job.state in PAUSED else 200)
 
-    def _steered(self, form: Form, job: Job) -> Answer:
-        return self._status(form, job, 200 if job.wish is None else 202)
+
+def _is_raw(wanted: ExecuteRequest) -> bool:
+    """Whether results come as they are; jobs of other protocols have no raw results in the sense of this one."""
+    return wanted.raw and wanted.protocol == PROTOCOL
 
 
 def _with_link(reply: Reply, header: str) -> Reply:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from wps_hpc.config import Settings
 from wps_hpc.errors import ServiceError
-from wps_hpc.jobs.fetch import Posting
+from wps_hpc.jobs.fetch import NotSent, Posting
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.outbox import Callback
 from wps_hpc.protocols.ogcapi_jobs import status_info
 from wps_hpc.protocols.ogcapi_links import Addresses
 from wps_hpc.protocols.ogcapi_results import Made, link_header, results, to_json
 from wps_hpc.protocols.ports import Catalogue, Results
+
+log = logging.getLogger(__name__)
 
 _JSON = "application/json"
 
@@ -29,28 +33,36 @@ class CallbackDocuments:
     results: Results
 
     def posting(self, callback: Callback) -> Posting | None:
-        """The document of a callback, with a link to its job; None when the job is gone, or its results are.
+        """The document of a callback, with a link to its job; None when the job is gone, or its run is over that was to
+        be told.
 
-        Success: the results (results.yaml), in progress and failed: the status (statusInfo.yaml).
+        Success: the results (results.yaml), in progress and failed: the status (statusInfo.yaml). Raises NotSent for
+        results that cannot be read now; in the last try the status takes their place.
         """
         job = self.job(callback.job_id)
-        if job is None or not self._still_true(callback, job):
+        if job is None or job.is_over(time.time()) or not self._still_true(callback, job):
             return None
         addresses = Addresses(self.settings.server.base_url)
-        try:
-            body = to_json(self._document(callback, job, addresses))
-        except ServiceError:
-            return None  # the results cannot be read any more; whoever asks for them is told why
+        body = self._results(callback, job, addresses) or to_json(status_info(job, addresses))
         monitor = link_header({"href": addresses.job(job), "rel": "monitor", "type": _JSON})
         return Posting(callback.uri, body, _JSON, (("Link", monitor),))
 
     def _still_true(self, callback: Callback, job: Job) -> bool:
         return callback.kind != "in_progress" or not job.final
 
-    def _document(self, callback: Callback, job: Job, addresses: Addresses) -> dict[str, object]:
-        if callback.kind == "success" and job.state is JobState.SUCCEEDED:
-            return results(self._made(job, addresses))
-        return status_info(job, addresses)
+    def _results(self, callback: Callback, job: Job, addresses: Addresses) -> bytes | None:
+        """The results, if they are what is to be told and can be."""
+        if callback.kind != "success" or job.state is not JobState.SUCCEEDED:
+            return None
+        try:
+            return to_json(results(self._made(job, addresses)))
+        except Exception as error:
+            if callback.attempts >= self.settings.callbacks.attempts:
+                log.error("job %s: its subscriber is told the status, without the results: %s", job.id, error)
+                return None
+            if isinstance(error, ServiceError):
+                raise NotSent(f"the results cannot be read: {error}") from error
+            raise
 
     def _made(self, job: Job, addresses: Addresses) -> Made:
         entry = self.catalogue.get(job.process)

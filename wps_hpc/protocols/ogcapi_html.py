@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -28,6 +29,9 @@ SAFETY = (
     ("Referrer-Policy", "no-referrer"),
 )
 
+#: What is nested deeper is shown as JSON.
+DEEPEST = 30
+
 #: Members that are shown as a table, with the columns that come first.
 TABLES: Mapping[str, tuple[str, ...]] = {
     "processes": ("id", "title", "description", "version"),
@@ -45,6 +49,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.tests["web_address"] = is_web_address
+    environment.tests["link"] = is_link
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     return environment
 
 
@@ -53,9 +59,33 @@ def is_web_address(text: object) -> bool:
     return isinstance(text, str) and text.startswith(("http://", "https://"))
 
 
-def page(title: str, document: Mapping[str, Any], base: str) -> bytes:
-    """The page of a document. ``base`` is the public address of the server."""
-    template = _environment().get_template("page.html.j2")
-    text = template.render(title=title, document=document, base=base, style=_STYLE, tables=TABLES)
-    # Half a surrogate pair may come from a job's own JSON.
-    return text.encode("utf-8", "replace")
+def is_link(value: Mapping[str, Any]) -> bool:
+    """Whether an object of our own is a link with a title (link.yaml)."""
+    return is_web_address(value.get("href")) and bool(value.get("title"))
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Makes the pages of a server. ``base`` is its public address; ``lists_jobs``: there is a list of jobs."""
+
+    base: str
+    lists_jobs: bool
+
+    def page(self, title: str, document: Mapping[str, Any], *, ours: bool = True) -> bytes:
+        """The page of a document; one that is not ours (results) means nothing by the names of its members."""
+        text = (
+            _environment()
+            .get_template("page.html.j2")
+            .render(
+                title=title,
+                document=document,
+                ours=ours,
+                base=self.base,
+                lists_jobs=self.lists_jobs,
+                style=_STYLE,
+                tables=TABLES,
+                deepest=DEEPEST,
+            )
+        )
+        # Half a surrogate pair may come from a job's own JSON.
+        return text.encode("utf-8", "replace")

@@ -101,6 +101,16 @@ def wanted_form(request: Request) -> Form:
     return best
 
 
+def prefers_page(request: Request) -> bool:
+    """Whether the client likes a page best, of something that has media types of its own; nothing is refused but
+    another ``f`` (InvalidParameterValue)."""
+    if "f" in request.parameters:
+        return wanted_form(request) is Form.HTML
+    liked = _quality(request.accept, Form.HTML)
+    best = max((quality for _, quality in parse_accept_header(request.accept, MIMEAccept)), default=0)
+    return liked >= best and liked > _quality(request.accept, Form.JSON)
+
+
 def _quality(accept: str, form: Form) -> float:
     accepted = parse_accept_header(accept, MIMEAccept)
     return max(accepted.quality(name) for name in _ACCEPTED[form])

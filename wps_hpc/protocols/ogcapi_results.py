@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -19,10 +21,14 @@ from wps_hpc.protocols.links import output_name
 from wps_hpc.protocols.ogcapi_http import NO_STORE
 from wps_hpc.protocols.ogcapi_links import Addresses, Link
 from wps_hpc.protocols.ogcapi_schema import PLAIN_CRS, is_json, literal_json
+from wps_hpc.protocols.wps1_lineage import corner
 
 Reply = Answer | FileAnswer | StreamAnswer
 _CHUNK = 1 << 20
+#: JSON that is nested deeper stands in a document as text.
+_DEEPEST = 500
 _PLAIN_TEXT = "text/plain; charset=utf-8"
+_UNQUOTABLE = re.compile(r'["\\]')
 _LINE = b"\r\n"
 
 
@@ -101,13 +107,19 @@ def _shown_literal(made: Made, value: LiteralValue) -> Any:
 
 def _shown_box(made: Made, value: BoundingBoxValue) -> dict[str, Any]:
     box = _box(value)
-    # bbox.yaml knows two reference systems only; a box in another one is an object like any other.
-    return box if box.get("crs") in PLAIN_CRS else {"value": box}
+    # bbox.yaml knows numbers and two reference systems only; any other box is an object like any other.
+    plain = box.get("crs") in PLAIN_CRS and all(map(math.isfinite, (*value.lower, *value.upper)))
+    return box if plain else {"value": box}
 
 
 def _box(value: BoundingBoxValue) -> dict[str, Any]:
-    box: dict[str, Any] = {"bbox": [*value.lower, *value.upper]}
+    box: dict[str, Any] = {"bbox": [_coordinate(number) for number in (*value.lower, *value.upper)]}
     return box if value.crs is None else {**box, "crs": value.crs}
+
+
+def _coordinate(number: float) -> float | str:
+    """JSON has no number for what is not finite."""
+    return number if math.isfinite(number) else corner((number,))
 
 
 def _shown_nested(made: Made, value: NestedValue) -> dict[str, Any]:
@@ -150,15 +162,36 @@ def _embeddable(made: Made, value: FileValue) -> bytes | None:
 
 
 def _as_json(content: bytes) -> Any:
-    """The value of a JSON document; None for what is no JSON, or is null, which no result can be."""
+    """The value of a JSON document; None for what is no JSON that can be written again, or is null, which no result
+    can be."""
     try:
-        return json.loads(content, parse_constant=_refuse)
+        value = json.loads(content, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
+    return value if _is_shallow(value) else None
 
 
 def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether a value is nested no deeper than writing it can bear, in any thread."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
+        if not level:
+            return True
+    return False
+
+
+def _inside(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return outer.values() if isinstance(outer, dict) else outer
 
 
 def _as_text(content: bytes, encoding: str | None) -> str | None:
@@ -195,8 +228,9 @@ def _linked(made: Made, wanted: Mapping[str, OutputWish | None]) -> Answer:
 
 
 def link_header(found: Link) -> str:
-    """A link as RFC 8288 has it. Names and addresses hold nothing that would have to be escaped."""
-    quoted = {name: str(found[name]).replace('"', "") for name in ("rel", "type", "title") if name in found}
+    """A link as RFC 8288 has it. Names and addresses hold nothing that would have to be escaped; of what a job calls
+    its files, quotes and backslashes are left out."""
+    quoted = {name: _UNQUOTABLE.sub("", str(found[name])) for name in ("rel", "type", "title") if name in found}
     return f"<{found['href']}>; " + "; ".join(f'{name}="{text}"' for name, text in quoted.items())
 
 
@@ -233,7 +267,7 @@ def _plain(made: Made, value: Value, wish: OutputWish | None) -> tuple[bytes, st
 
 def _media_type(value: Value) -> str:
     if isinstance(value, FileValue):
-        return value.mime_type
+        return _safe(value.mime_type)
     return "text/plain" if isinstance(value, LiteralValue) else "application/json"
 
 
@@ -265,7 +299,7 @@ def _parts(made: Made, identifier: str, wish: OutputWish | None) -> Iterator[_Pa
     if _by_reference(wish):
         for value in _referable(made.outputs[identifier]):
             found = reference(made, identifier, value)
-            head = {"Content-Type": _safe(found["type"]), "Content-ID": identifier, "Content-Location": found["href"]}
+            head = {"Content-Type": found["type"], "Content-ID": identifier, "Content-Location": found["href"]}
             yield _Part(head, lambda: iter(()))
         return
     for value in made.outputs[identifier]:

@@ -53,15 +53,19 @@ _TYPES: Mapping[str, Schema] = {
 NUMERIC = frozenset(name for name, schema in _TYPES.items() if schema["type"] in ("integer", "number"))
 FLOATING = frozenset(name for name, schema in _TYPES.items() if schema["type"] == "number")
 
+#: Python refuses to read more digits than this, less than 4,300, at once.
+_MOST_DIGITS = 4000
+
 
 def literal_json(text: str, data_type: str) -> Any:
-    """A canonical literal as JSON has it; what JSON has no number for (NaN, INF) stays text."""
+    """A canonical literal as JSON has it; what JSON, or whoever reads it, has no number for (NaN, INF, an integer of
+    thousands of digits) stays text."""
     if data_type == "boolean":
         return text == "true"
     if data_type in FLOATING:
         number = float(text)
         return number if math.isfinite(number) else text
-    return int(text) if data_type in NUMERIC else text
+    return int(text) if data_type in NUMERIC and len(text) <= _MOST_DIGITS else text
 
 
 def schema(data: Data) -> Schema:

@@ -47,6 +47,9 @@ class Intake(Protocol):
     def dismiss(self, job_id: str, by: str) -> Job:
         """Have the job ended; the answer may still be on its way to that. A final job stays as it is."""
 
+    def release_id(self, job_id: str) -> None:
+        """Have the job's identifier forgotten by WPS 2.0: its client was told that the job is dismissed."""
+
     def pause(self, job_id: str) -> Job:
         """Have the job wait: held before it runs, suspended while it runs; the answer is the job as it is now."""
 

@@ -93,9 +93,14 @@ def add_bounding_box(data: etree._Element, value: BoundingBoxValue) -> None:
     add(box, f"{{{OWS}}}UpperCorner", corner(value.upper))
 
 
+_NOT_FINITE = {"inf": "INF", "-inf": "-INF", "nan": "NaN"}
+
+
 def corner(numbers: Sequence[float]) -> str:
-    """The coordinates of a corner, shortest text that gives the same numbers back, whole ones without a point."""
-    return " ".join(repr(number).removesuffix(".0") for number in numbers)
+    """The coordinates of a corner: the shortest text that gives the same numbers back, whole ones without a point, what
+    is not finite as XML Schema spells it."""
+    texts = (repr(number).removesuffix(".0") for number in numbers)
+    return " ".join(_NOT_FINITE.get(text, text) for text in texts)
 
 
 def _add_output(parent: etree._Element, wish: OutputWish) -> None:

@@ -38,9 +38,6 @@ Reply: TypeAlias = Answer | FileAnswer
 
 #: What to do when a synchronous call takes too long.
 _ADVICE = 'Run it asynchronously: mode="async".'
-#: How the jobs are marked that a client of WPS 2.0 has dismissed: with the answer «the associated JobID shall be
-#: released» (14-065r2 §12.1.2), so that these, and no others, are unknown here from then on.
-_DISMISS = "Dismiss of WPS 2.0"
 
 
 class Wps2:
@@ -162,7 +159,7 @@ class Wps2:
     def _job(self, job_id: str) -> Job:
         """The job; raises NoSuchJob for one that is unknown or expired, or was dismissed by this version's Dismiss."""
         job = self._backend.store.get(job_id.lower())
-        if job is None or _is_released(job):
+        if job is None or job.released:
             raise NoSuchJob("There is no such job here, or no longer.", job_id[:100])
         return job
 
@@ -198,8 +195,11 @@ class Wps2:
 
     def _dismiss(self, job: Job, caller: Caller) -> Answer:
         """«The value of the Status element in the returned StatusInfo document shall be dismissed», also while the job
-        is still on its way to that (14-065r2 §12.1.2)."""
-        return _status(self._control.dismiss(job, caller.owner, "Dismiss", _DISMISS), "Dismissed")
+        is still on its way to that; «the associated JobID shall be released» (14-065r2 §12.1.2), whoever else has
+        dismissed the job before."""
+        job = self._control.dismiss(job, caller.owner, "Dismiss")
+        self._backend.intake.release_id(job.id)
+        return _status(job, "Dismissed")
 
     def _pause(self, job: Job, caller: Caller) -> Answer:
         return _status(self._control.pause(job, caller.owner, "Pause"))
@@ -210,8 +210,3 @@ class Wps2:
 
 def _status(job: Job, status: str | None = None) -> Answer:
     return Answer(status_info(job, time.time(), status), headers=NO_STORE)
-
-
-def _is_released(job: Job) -> bool:
-    over = job.final and job.expires is not None and job.expires <= time.time()
-    return over or (job.cancelled_by or "").endswith(f"({_DISMISS})")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wps_hpc.errors import (
-    BY_CODE,
     DataNotAccessible,
     ExecutionFailed,
     FileSizeExceeded,
@@ -53,10 +52,11 @@ CODES: Mapping[type[ServiceError], tuple[str, int]] = {
 
 OWS_2_0 = Dialect(OWS2, "2.0.0", CODES)
 
-#: What an error becomes that a job failed with, by its exceptionCode and else by its cause.
+#: What an error becomes that a job failed with, by its exceptionCode and else by its cause. Codes that table 43 has not
+#: are of operations, not of jobs: whoever asks for a result must not be told that there is no such operation.
 _BY_CODE: Mapping[str, type[ServiceError]] = {
-    **{code: kind for code, kind in BY_CODE.items() if code != NoApplicableCode.code},
-    "InvalidParameterValue": WrongInputData,
+    **{kind.code: kind for kind in (FileSizeExceeded, NotEnoughStorage, ServerBusy, StorageNotSupported)},
+    **dict.fromkeys(("InvalidParameterValue", "MissingParameterValue"), WrongInputData),
 }
 _BY_CAUSE: Mapping[str, type[ServiceError]] = {"input not available": DataNotAccessible}
 
