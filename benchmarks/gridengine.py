@@ -114,7 +114,11 @@ def figures_table(figures: Sequence[Figure]) -> str:
 
 def _figure_line(figure: Figure) -> list[str]:
     ours, theirs = (number(value, figure.unit) for value in figure.medians)
-    return [figure.title, ours, theirs, number(figure.ratio, "×"), number(figure.load)]
+    return [figure.title, ours, theirs, _times(figure.ratio), number(figure.load)]
+
+
+def _times(ratio: float | None) -> str:
+    return number(ratio, "×") if ratio is None or ratio >= 1 else f"{ratio:.2f} ×"
 
 
 def ends_table(ours: Sequence[Ends], theirs: Sequence[Ends]) -> str:
@@ -133,7 +137,7 @@ def _ends_line(ours: Sequence[Ends], theirs: Sequence[Ends]) -> list[str]:
         right, never = sum(one.rightly for one in side), sum(one.told.get(NEVER, 0) for one in side)
         line += [str(right), str(sent - right - never), str(never)]
         rights.append(right)
-    return [*line, number(rights[0] / rights[1], "×") if rights[1] else "–"]
+    return [*line, _times(rights[0] / rights[1]) if rights[1] else "–"]
 
 
 # ------------------------------------------------------------------------------------------------------ command line

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -182,8 +182,8 @@ class Side:
         for name, fate in fates.items():
             locations[name] = self._send(name, Path(_THERE) if fate == "plain" else self.never)
             self._delete_what_runs(living)
-        wait_until(lambda: not self._delete_what_runs(living), "the jobs that are to be deleted run")
-        wait_until(lambda: not self._at_grid_engine(), "all jobs have ended")
+        wait_until(self._at_grid_engine, "the first job is at Grid Engine")
+        wait_until(lambda: self._are_over(living), "all jobs have ended")
         words = self._told(list(locations.values()))
         return tally(fates, {name: words.get(location, NEVER) for name, location in locations.items()})
 
@@ -226,13 +226,18 @@ class Side:
             time.sleep(_PAUSE)
         return words
 
-    def _delete_what_runs(self, names: set[str]) -> set[str]:
-        """Delete those whose process has started; what is left of the names."""
+    def _are_over(self, to_delete: set[str]) -> bool:
+        """Whether Grid Engine has no job any more, after one more look at those that are to be deleted."""
+        self._delete_what_runs(to_delete)
+        return not self._at_grid_engine()
+
+    def _delete_what_runs(self, names: set[str]) -> None:
+        """Delete those whose process has started, and take them out of the names."""
         for name in [*names]:
             if mark := self._mark(name):
-                self.grid.run("qdel", job_processes(mark[1])[0].environ()["JOB_ID"])
                 names.remove(name)
-        return names
+                with suppress(psutil.NoSuchProcess):  # on a slow machine the time limit may come first
+                    self.grid.run("qdel", job_processes(mark[1])[0].environ()["JOB_ID"])
 
     def _at_grid_engine(self) -> int:
         return self.grid.run("qstat", "-xml", "-u", "root").stdout.count("<JB_job_number>")

