@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from gridengine_jobs import NEVER, UNTOLD_AFTER, Burst, Ends, Mix, NodeCost, Side, Steps, both
+from gridengine_jobs import NEVER, UNTOLD_AFTER, Burst, Ends, Mix, NodeCost, Side, Steps, Terms, both
 from report import Figure, machine, number, table, versions
 from slurm_jobs import PAUSE
 
@@ -75,10 +75,12 @@ def untold(name: str, steps: Sequence[Steps]) -> str:
     return f"single jobs, {name}: of {len(steps)} that succeeded, {missing} not told of within {UNTOLD_AFTER:g} s"
 
 
-def measure_bursts(sides: Sequence[Side], rounds: int, count: int) -> tuple[list[Figure], list[str]]:
-    """Sustained submissions, in turns."""
+def measure_bursts(
+    sides: Sequence[Side], rounds: int, count: int, crowds: Sequence[int]
+) -> tuple[list[Figure], list[str]]:
+    """Sustained submissions, in turns, by so many clients."""
     figures, remarks = [], []
-    for clients in _CLIENTS:
+    for clients in crowds:
         load = os.getloadavg()[0]
         ours, theirs = zip(*([side.burst(count, clients) for side in sides] for _ in range(rounds)), strict=True)
         figures += burst_figures(clients, ours, theirs, load)
@@ -147,13 +149,17 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Asynchronous jobs beside PyWPS, on one Grid Engine.")
     parser.add_argument("--rounds", type=int, default=9, help="single jobs of either kind (default: 9)")
-    parser.add_argument("--bursts", type=int, default=3, help="bursts by 1 and by 8 clients (default: 3)")
+    parser.add_argument("--bursts", type=int, default=3, help="bursts by as many clients (default: 3)")
     parser.add_argument("--burst", type=int, default=40, help="Executes in a burst (default: 40)")
+    parser.add_argument("--clients", type=int, action="append", help="in a burst; repeatable (default: 1 and 8)")
     parser.add_argument("--jobs", type=int, default=50, help="sent together, some to be killed (default: 50)")
     parser.add_argument("--limit", type=int, default=30, help="time limit of jobs, in seconds (default: 30)")
     parser.add_argument("--patience", type=float, default=30.0, help="seconds to tell an end in (default: 30)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args(argv)
+    options.clients = sorted(options.clients or _CLIENTS)
+    if not 0 < options.clients[0] <= options.clients[-1] <= 16:
+        parser.error("at most 16 clients, and more than none")
     if not (0 < options.rounds <= 50 and 0 < options.bursts <= 50 and 0 < options.burst <= 200):
         parser.error("at most 50 rounds, and 50 bursts of 200 Executes, and more than none")
     if not (_LATE <= options.jobs <= 200 and 5 <= options.limit <= 300 and 0 < options.patience <= 300):
@@ -166,13 +172,14 @@ def measure(options: argparse.Namespace) -> Results:
     programs = find_programs()
     assert programs is not None
     mix = Mix(options.jobs, options.jobs // _DELETED, options.jobs // _LATE)
-    with running_grid_engine(programs) as grid, both(grid, options.limit, options.patience) as sides:
+    terms = Terms(options.limit, options.patience, options.clients[-1])
+    with running_grid_engine(programs) as grid, both(grid, terms) as sides:
         _say("single jobs …")
         singles, untold_ones = measure_singles(sides, options.rounds)
         _say(f"{options.jobs} jobs …")
         ours, theirs = (side.mixed(mix) for side in sides)
         _say("bursts …")
-        bursts, refused = measure_bursts(sides, options.bursts, options.burst)
+        bursts, refused = measure_bursts(sides, options.bursts, options.burst, options.clients)
         return Results([*singles, *bursts], (ours, theirs), [*untold_ones, *refused])
 
 

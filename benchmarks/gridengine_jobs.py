@@ -114,19 +114,29 @@ FATES: Mapping[str, tuple[str, str]] = {
 }
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What holds for both sides: the walltime of jobs, the time to tell their ends in, and how many clients may come.
+
+    Times are in seconds.
+    """
+
+    limit: int
+    patience: float
+    clients: int
+
+
 @dataclass
 class Side:
     """One of the servers; ``folder`` has the marks of its jobs.
 
     ``watched`` says whether it asks Grid Engine what became of its jobs, which PyWPS does not.
-    ``limit`` is their walltime, ``patience`` the time for which it is waited that their ends are told, both in seconds.
     """
 
     server: Server
     folder: Path
     grid: GridEngine
-    limit: int
-    patience: float
+    terms: Terms
     watched: bool
     jobs: int = 0
     never: Path = field(init=False)
@@ -192,7 +202,7 @@ class Side:
         return f"{kind}-{self.jobs}"
 
     def _send(self, name: str, until: Path = Path(_THERE)) -> str:
-        inputs = {"mark": str(self.folder / name), "until": str(until), "limit": str(self.limit)}
+        inputs = {"mark": str(self.folder / name), "until": str(until), "limit": str(self.terms.limit)}
         return accepted(self.server, "wait", inputs)
 
     def _tried(self, name: str) -> str | None:
@@ -219,7 +229,7 @@ class Side:
     def _told(self, locations: Sequence[str]) -> dict[str, str]:
         """How jobs have ended that Grid Engine no longer has, as far as it is told in time."""
         words: dict[str, str] = {}
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + self.terms.patience
         while len(words) < len(locations) and time.monotonic() < deadline:
             waiting = [location for location in locations if location not in words]
             words.update(look(waiting, len(waiting)))
@@ -262,17 +272,16 @@ class Side:
 
 
 @contextmanager
-def both(grid: GridEngine, limit: int, patience: float) -> Iterator[tuple[Side, Side]]:
-    """This server and PyWPS, with the ``limit`` and the ``patience`` of a side."""
+def both(grid: GridEngine, terms: Terms) -> Iterator[tuple[Side, Side]]:
+    """This server and PyWPS."""
     with tempfile.TemporaryDirectory(prefix="wps-bench-") as name, ExitStack() as stack:
         folders = [Path(name) / side for side in ("ours", "theirs")]
         for folder in folders:
             folder.mkdir()
         first = stack.enter_context(gridengine_servers.ours(grid, folders[0]))
-        second = stack.enter_context(gridengine_servers.pywps(grid, folders[1], limit))
+        second = stack.enter_context(gridengine_servers.pywps(grid, folders[1], terms.limit, terms.clients))
         stack.callback(_end_all, grid)
-        common = (grid, limit, patience)
-        yield Side(first, folders[0], *common, watched=True), Side(second, folders[1], *common, watched=False)
+        yield Side(first, folders[0], grid, terms, watched=True), Side(second, folders[1], grid, terms, watched=False)
 
 
 def _end_all(grid: GridEngine) -> None:

@@ -15,8 +15,6 @@ from tests.services.gridengine import GridEngine
 QUEUE = "long.q"
 #: Every job notes here when it starts, as the first thing.
 BEGAN = "began"
-#: A session of DRMAA is a process's own, and PyWPS opens one for each submission: of two threads one would be refused.
-_PYWPS_SHAPE = Shape(8, 1, -1)
 _OUR_SHAPE = Shape(2, 8, QUEUED)
 #: Room for a library with thread-local variables that is loaded late, by Debian's library of DRMAA.
 _LOADABLE = {"GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=2048"}
@@ -56,8 +54,11 @@ def ours(grid: GridEngine, folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def pywps(grid: GridEngine, folder: Path, limit: int) -> Iterator[Server]:
-    """PyWPS; ``limit`` is the walltime of all its jobs, in seconds."""
+def pywps(grid: GridEngine, folder: Path, limit: int, clients: int) -> Iterator[Server]:
+    """PyWPS; ``limit`` is the walltime of all its jobs, in seconds.
+
+    It opens a session of DRMAA for each submission, and a process can have one: of two threads one would be refused.
+    """
     programs = folder / "bin"
     programs.mkdir()
     launcher = programs / "joblauncher"
@@ -66,5 +67,6 @@ def pywps(grid: GridEngine, folder: Path, limit: int) -> Iterator[Server]:
     processing = f"mode = scheduler\npath = {programs}\ndrmaa_native_specification = -q {QUEUE} -l h_rt={limit}"
     library = grid.programs.parent / "gridengine-drmaa/lib/libdrmaa.so.1.0"
     environment = {**grid.variables(), **_LOADABLE, "DRMAA_LIBRARY_PATH": str(library)}
-    with pywps_server(folder, _PYWPS_SHAPE, app="wait", processing=processing, environment=environment) as server:
+    shape = Shape(clients, 1, -1)
+    with pywps_server(folder, shape, app="wait", processing=processing, environment=environment) as server:
         yield server

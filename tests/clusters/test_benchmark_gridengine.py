@@ -119,7 +119,17 @@ def test_all_that_the_shepherd_has_started_is_the_job(
 
 
 @pytest.mark.parametrize(
-    "option", ["--rounds=0", "--bursts=1000", "--burst=0", "--jobs=1", "--limit=1", "--patience=100000"]
+    "option",
+    [
+        "--rounds=0",
+        "--bursts=1000",
+        "--burst=0",
+        "--clients=0",
+        "--clients=99",
+        "--jobs=1",
+        "--limit=1",
+        "--patience=100000",
+    ],
 )
 def test_a_run_without_end_is_refused(
     benchmark: dict[str, ModuleType], capsys: pytest.CaptureFixture[str], option: str
@@ -136,7 +146,16 @@ def test_a_short_run_measures_both_sides() -> None:
     On a busy machine the time limit may catch some that should have ended by themselves, but of all it is told.
     """
     require("Grid Engine", find_programs(), HOW)
-    options = ("--rounds=1", "--bursts=1", "--burst=3", "--jobs=10", "--limit=8", "--patience=8", "--json")
+    options = (
+        "--rounds=1",
+        "--bursts=1",
+        "--burst=3",
+        "--clients=2",
+        "--jobs=10",
+        "--limit=8",
+        "--patience=8",
+        "--json",
+    )
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "gridengine.py"), *options],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -147,7 +166,7 @@ def test_a_short_run_measures_both_sides() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)
-    assert len(told["figures"]) == 10
+    assert len(told["figures"]) == 8
     assert all(value > 0 for figure in told["figures"] for value in figure["ours"])
     assert all(figure["theirs"] for figure in told["figures"] if "success" not in figure["title"])
     assert [one["jobs"] for one in told["ends"]["PyWPS"]] == [7, 2, 1]
