@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Optional
 
 from joblauncher import verdict
-from joblauncher.attempt import AlreadyClaimed, Attempt, Progress, claim, finish, former_runs, prepare
+from joblauncher.attempt import AlreadyClaimed, Attempt, Progress, claim, finish, former_runs, has_succeeded, prepare
 from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.records import (
     EXIT_CLAIMED,
@@ -53,8 +53,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     signals = Signals(options.notified)
     try:
         job = open_job(options.folder, options.digest)
+        number = job.manifest.submission + options.restarts
+        if options.restarts and any(map(has_succeeded, former_runs(job, number))):
+            return _say(EXIT_CLAIMED, "the job has succeeded before")
         reach(Failpoint.LAUNCH_BEFORE_CLAIM)
-        attempt = claim(job, job.manifest.submission + options.restarts)
+        attempt = claim(job, number)
     except Refused as refusal:
         return _say(EXIT_REFUSED, f"refused: {refusal.detail}")
     except AlreadyClaimed:
@@ -140,7 +143,7 @@ class _Run:
         return self._record(failure, outputs, refused)
 
     def _interrupted_too_often(self) -> Optional[Failure]:
-        runs, most = former_runs(self._job, self._attempt.number), self._limits.max_restarts
+        runs, most = len(former_runs(self._job, self._attempt.number)), self._limits.max_restarts
         if runs <= most:
             return None
         return Failure("interrupted", _NEVER_AGAIN if most == 0 else _NOT_AGAIN.format(runs))

@@ -1,6 +1,6 @@
-"""Records what squeue says of jobs in every state that can be made: ``python -m tests.record_slurm [suite ...]``.
+"""Records what squeue and sacct say of jobs in every state that can be made.
 
-Without a suite it records from the host's own Slurm, else from those that ``make test-slurm-versions`` has made. The
+``python -m tests.record_slurm [suite ...]``: without a suite it records from the host's own Slurm, else from those that ``make test-slurm-versions`` has made. The
 answers go to ``tests/recorded/slurm``, with what the dialect reads of them as the expectation, to be read over.
 """
 
@@ -56,6 +56,9 @@ def record(slurm: Slurm) -> None:
     known = Known("wrun00000000000", submitted(slurm)["wrun00000000000"], time.time())
     write(slurm, version, "squeue-many", SCHEDULER.query_command())
     write(slurm, version, "squeue-lookup-running", SCHEDULER.lookup_command(known))
+    write(
+        slurm, version, "sacct-many", SCHEDULER.accounting_command([Known(job[0], None, time.time()) for job in JOBS])
+    )
     write(slurm, version, "squeue-lookup-none", SCHEDULER.lookup_command(Known("wzzz00000000000", None, time.time())))
 
 
@@ -75,7 +78,15 @@ def submitted(slurm: Slurm) -> dict[str, str]:
     slurm.run("scontrol", "requeue", ids["wagain000000000"])
     until(lambda: not active(slurm, "wcanr0000000000"), "it is cancelled")
     until(lambda: "PENDING" in state(slurm, "wagain000000000"), "it waits again")
+    slurm.run("sbatch", "--hold", "-J", "somebody\nelse", "-o", "/dev/null", stdin="#!/bin/sh\n")
+    until(lambda: accounted(slurm, "wcanr0000000000").startswith("CANCELLED"), "accounting has seen the last of them")
     return ids
+
+
+def accounted(slurm: Slurm, token: str) -> str:
+    """The state of a job in accounting."""
+    said = slurm.run("sacct", "-n", "-P", "-X", "-S", "now-1days", f"--name={token}", "-o", "State")
+    return said.stdout.strip()
 
 
 def active(slurm: Slurm, token: str) -> str:
@@ -88,10 +99,14 @@ def state(slurm: Slurm, token: str) -> str:
     return slurm.run("squeue", "-h", "-t", "all", f"--name={token}", "-o", "%T").stdout.strip()
 
 
-def write(slurm: Slurm, version: str, case: str, command: Command) -> None:
+def write(slurm: Slurm, version: str, case: str, command: Command | None) -> None:
     """Record one command's answer."""
+    assert command is not None
     done = slurm.run("env", *(f"{name}={value}" for name, value in command.env), *command.argv, check=False)
-    answer = SCHEDULER.read_query(Completed(done.returncode, done.stdout, done.stderr))
+    known = [Known(job[0], None, 0.0) for job in JOBS]
+    completed = Completed(done.returncode, done.stdout, done.stderr)
+    accounted = command.argv[0] == "sacct"
+    answer = SCHEDULER.read_accounting(completed, known) if accounted else SCHEDULER.read_query(completed)
     content: dict[str, Any] = {
         "slurm": version,
         "command": list(command.argv),

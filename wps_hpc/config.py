@@ -317,6 +317,12 @@ class Queue(Section):
     )
 
 
+def _is_reserved(scheduler: str, name: str) -> bool:
+    """Whether an option is the server's own to set. Slurm takes any beginning of a long name for the whole."""
+    reserved = RESERVED_OPTIONS.get(scheduler, frozenset())
+    return name in reserved or (scheduler == "slurm" and any(own.startswith(name) for own in reserved))
+
+
 class Cluster(Section):
     """One place where jobs run."""
 
@@ -414,7 +420,7 @@ class Cluster(Section):
         scheduler = "slurm" if scheduler in (None, "local") else scheduler
         for name, value in options.items():
             shown = f"--{name}={value!r}" if scheduler in _OPTION_NAMES else f"-{name} {value!r}"
-            if name in RESERVED_OPTIONS.get(scheduler, ()):
+            if _is_reserved(scheduler, name):
                 raise ValueError(f"{shown.split('=')[0].split(' ')[0]} is the server's own to set")
             if not _can_be_said(scheduler, name, value):
                 raise ValueError(f"{shown} cannot stand in a batch script")

@@ -79,7 +79,10 @@ def as_recorded(answer: Any) -> Any:
         return {key: as_recorded(word) for key, word in answer.items()}
     fields = {name: value for name, value in asdict(answer).items() if value is not None and value != ""}
     if isinstance(answer, JobWord):
-        return {**{name: value for name, value in fields.items() if name != "restarts"}, "phase": answer.phase.value}
+        return {
+            **{name: value for name, value in fields.items() if name not in ("restarts", "ending")},
+            "phase": answer.phase.value,
+        }
     # What an operator reads is the scheduler's own text, which the case has already.
     return {type(answer).__name__: {name: value for name, value in fields.items() if name != "why"}}
 

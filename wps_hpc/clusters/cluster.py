@@ -40,7 +40,14 @@ from wps_hpc.clusters.schedulers.local import LocalScheduler
 from wps_hpc.clusters.schedulers.openpbs import OpenPbsScheduler
 from wps_hpc.clusters.schedulers.slurm import SlurmScheduler
 from wps_hpc.clusters.schedulers.torque import TorqueScheduler
-from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, Transport, TransportError
+from wps_hpc.clusters.transports.base import (
+    ChangeFeed,
+    Command,
+    Completed,
+    NoSuchProgram,
+    Transport,
+    TransportError,
+)
 from wps_hpc.clusters.transports.drmaa import DrmaaTransport
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
 from wps_hpc.clusters.transports.local import LocalTransport
@@ -48,6 +55,8 @@ from wps_hpc.clusters.transports.local import LocalTransport
 log = logging.getLogger(__name__)
 
 _UNREACHABLE = "The scheduler cannot be reached at the moment."
+#: Accounting is asked for so many jobs by one command: more names do not fit into an argument.
+ACCOUNTED_AT_ONCE = 1000
 #: After a feed of changes could not be opened, so long no other try. Seconds.
 _FEED_PAUSE = 5.0
 
@@ -183,10 +192,25 @@ class Cluster:
 
     def accounting(self, known: Sequence[Known]) -> QueryAnswer:
         """The words of accounting on these jobs, by scheduler id; empty where there is no accounting."""
+        words: dict[str, JobWord] = {}
+        for start in range(0, len(known), ACCOUNTED_AT_ONCE):
+            answer = self._accounted(known[start : start + ACCOUNTED_AT_ONCE])
+            if isinstance(answer, CouldNotAsk):
+                return answer
+            words |= answer
+        return words
+
+    def _accounted(self, known: Sequence[Known]) -> QueryAnswer:
         command = self.scheduler.accounting_command(known)
         if command is None:
             return {}
-        return self._asked(command, lambda completed: self.scheduler.read_accounting(completed, known))
+        try:
+            return self.scheduler.read_accounting(self._run(command), known)
+        except NoSuchProgram as error:
+            log.debug("cluster %s has no accounting: %s", self.name, error)
+            return {}
+        except TransportError as error:
+            return CouldNotAsk(str(error))
 
     def control(self, action: Control, known: Known) -> ControlOutcome:
         """Ask ``action`` for one job."""

@@ -8,6 +8,7 @@ Node half: Python 3.9, standard library alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional, Union
@@ -182,8 +183,11 @@ class Resources:
 
     @property
     def slots(self) -> Optional[int]:
-        """The cores; where only tasks are stated, a core for each of them."""
-        return self.tasks if self.cores is None else self.cores
+        """The cores that a scheduler is asked for: as many for each task, or for each node, and at least one."""
+        among = self.tasks or self.nodes or 1
+        if self.cores is None:
+            return self.tasks
+        return among * math.ceil(self.cores / among)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ class JobWord:
     ``word`` is the native state, ``reason`` a sentence for the client (why it waits, why it ended). For an ended job
     ``cause`` is one of ``joblauncher.formats.records.CAUSES`` or None when the scheduler calls it completed; None with
     ``exit_code`` 0 is a success in the scheduler's eyes only. ``restarts`` is its restart count. ``estimated_start`` is
-    Unix seconds. ``known_as`` is the id by which people at the site can ask for the job (the watcher fills it in).
+    Unix seconds. ``ending`` says of a running job that the scheduler is about to say how it ended. ``known_as`` is the
+    id by which people at the site can ask for the job (the watcher fills it in).
     """
 
     phase: Phase
@@ -48,6 +49,7 @@ class JobWord:
     restarts: int = 0
     estimated_start: float | None = None
     token: str | None = None
+    ending: bool = False
     known_as: str | None = None
 
 
