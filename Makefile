@@ -8,7 +8,7 @@ ifeq ($(CI),true)
 export WPS_HPC_REQUIRE_CLUSTERS := 1
 endif
 
-.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas conformance bench bench-slurm clean
+.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas conformance bench bench-slurm bench-gridengine clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 21
@@ -73,6 +73,9 @@ bench: venv ## requests per second, beside PyWPS
 
 bench-slurm: venv services ## the costs of the server beside Slurm alone, on a real Slurm (root)
 	PYTHONPATH=. $(PY) benchmarks/slurm.py
+
+bench-gridengine: venv services ## asynchronous jobs beside PyWPS's scheduler mode, on a real Grid Engine (root)
+	PYTHONPATH=. $(PY) benchmarks/gridengine.py
 
 clean: ## remove what was built or cached (not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -58,14 +58,18 @@ class Drained:
     seconds: float
 
 
-def execute_document(text: str, form: str = "") -> str:
-    """A WPS 1.0.0 Execute of the echo process."""
+def execute_document(process: str, inputs: Mapping[str, str], form: str = "") -> str:
+    """A WPS 1.0.0 Execute with literal inputs, whose values need no escapes."""
+    given = "".join(
+        f"<wps:Input><ows:Identifier>{name}</ows:Identifier><wps:Data>"
+        f"<wps:LiteralData>{value}</wps:LiteralData></wps:Data></wps:Input>"
+        for name, value in inputs.items()
+    )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         '<wps:Execute service="WPS" version="1.0.0" xmlns:wps="http://www.opengis.net/wps/1.0.0"'
-        ' xmlns:ows="http://www.opengis.net/ows/1.1"><ows:Identifier>echo</ows:Identifier><wps:DataInputs><wps:Input>'
-        "<ows:Identifier>text</ows:Identifier><wps:Data>"
-        f"<wps:LiteralData>{text}</wps:LiteralData></wps:Data></wps:Input></wps:DataInputs>{form}</wps:Execute>"
+        f' xmlns:ows="http://www.opengis.net/ows/1.1"><ows:Identifier>{process}</ows:Identifier>'
+        f"<wps:DataInputs>{given}</wps:DataInputs>{form}</wps:Execute>"
     )
 
 
@@ -98,7 +102,7 @@ def _unchanging(root: str, below: str, query: str) -> Callable[[Server], tuple[E
 
 def _polls(server: Server) -> tuple[Exchange, ...]:
     """The status documents of jobs that have succeeded."""
-    locations = [_accepted(server, f"polled {n}") for n in range(POLLED)]
+    locations = [accepted(server, "echo", {"text": f"polled {n}"}) for n in range(POLLED)]
     drained = drain(locations)
     if drained.succeeded != POLLED:
         raise UnexpectedAnswer(f"{server.name}: of {POLLED} jobs {drained.succeeded} succeeded")
@@ -111,8 +115,9 @@ def _polls(server: Server) -> tuple[Exchange, ...]:
     )
 
 
-def _accepted(server: Server, text: str) -> str:
-    answer = fetch(f"{server.url}/wps", execute_document(text, _LATER).encode()).decode()
+def accepted(server: Server, process: str, inputs: Mapping[str, str]) -> str:
+    """Send an asynchronous Execute; its status location. Raises UnexpectedAnswer, ServerError."""
+    answer = fetch(f"{server.url}/wps", execute_document(process, inputs, _LATER).encode()).decode()
     found = re.search(STATUS_LOCATION, answer)
     if found is None:
         raise UnexpectedAnswer(f"{server.name} accepts no asynchronous Execute: {answer[:2000]}")
@@ -121,11 +126,12 @@ def _accepted(server: Server, text: str) -> str:
 
 def _sync(server: Server) -> tuple[Exchange, ...]:
     text = f"echo {SERIAL} echo"
-    return (Exchange(_post(execute_document(text)), holds=(f">{text}<", "ProcessSucceeded", ":ExecuteResponse>")),)
+    body = execute_document("echo", {"text": text})
+    return (Exchange(_post(body), holds=(f">{text}<", "ProcessSucceeded", ":ExecuteResponse>")),)
 
 
 def _async(server: Server) -> tuple[Exchange, ...]:
-    body = execute_document(f"echo {SERIAL} echo", _LATER)
+    body = execute_document("echo", {"text": f"echo {SERIAL} echo"}, _LATER)
     return (Exchange(_post(body), holds=("ProcessAccepted", 'statusLocation="http', ":ExecuteResponse>")),)
 
 
@@ -151,7 +157,7 @@ def drain(locations: Sequence[str]) -> Drained:
     waiting, words = list(locations), Counter[str]()
     while waiting and time.monotonic() < changed + STUCK_AFTER:
         quiet = time.monotonic() > changed + _QUIET
-        ended = _look(waiting, len(waiting) if quiet else _OPEN_AT_MOST)
+        ended = look(waiting, len(waiting) if quiet else _OPEN_AT_MOST)
         waiting = [location for location in waiting if location not in ended]
         words.update(ended.values())
         if ended:
@@ -161,8 +167,8 @@ def drain(locations: Sequence[str]) -> Drained:
     return Drained(words["ProcessSucceeded"], words["ProcessFailed"], len(waiting), changed - began)
 
 
-def _look(waiting: Sequence[str], open_at_most: int) -> dict[str, str]:
-    """The jobs that have ended, and how."""
+def look(waiting: Sequence[str], open_at_most: int) -> dict[str, str]:
+    """The jobs that have ended, and how; no further than so many that have not."""
     ended: dict[str, str] = {}
     still_open = 0
     for location in waiting:

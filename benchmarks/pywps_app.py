@@ -1,12 +1,13 @@
-"""The PyWPS site of the benchmark: the echo process, and finished documents as static files of the same application.
+"""The PyWPS sites of the benchmarks: one process each, and status documents as static files of the same application.
 
-gunicorn imports it; ``PYWPS_CFG`` names the configuration, which ``servers.py`` writes.
+gunicorn imports it and calls one of its functions; ``PYWPS_CFG`` names the configuration, which ``servers.py`` writes.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import pywps_wait
 from pywps import LiteralInput, LiteralOutput, Process, Service
 from pywps.configuration import get_config_value, load_configuration
 from werkzeug.middleware.shared_data import SharedDataMiddleware
@@ -33,6 +34,17 @@ class Echo(Process):  # type: ignore[misc]
         return response
 
 
-load_configuration()
-#: Without cache headers: status documents change.
-app = SharedDataMiddleware(Service([Echo()]), {"/outputs": get_config_value("server", "outputpath")}, cache=False)
+def echo() -> SharedDataMiddleware:
+    """The site of the benchmark of the protocol."""
+    return _site(Echo())
+
+
+def wait() -> SharedDataMiddleware:
+    """The site of the benchmark on Grid Engine."""
+    return _site(pywps_wait.Wait())
+
+
+def _site(process: Process) -> SharedDataMiddleware:
+    load_configuration()
+    # Without cache headers: status documents change.
+    return SharedDataMiddleware(Service([process]), {"/outputs": get_config_value("server", "outputpath")}, cache=False)

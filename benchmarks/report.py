@@ -4,10 +4,36 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The same thing by the server and by what it stands beside, in ``unit``; ``load`` is the machine's, before."""
+
+    title: str
+    beside: str
+    unit: str
+    ours: Sequence[float]
+    theirs: Sequence[float]
+    load: float
+
+    @property
+    def medians(self) -> tuple[float | None, float | None]:
+        """Of either side; None where nothing could be measured."""
+        ours, theirs = (statistics.median(values) if values else None for values in (self.ours, self.theirs))
+        return ours, theirs
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times the other side."""
+        ours, theirs = self.medians
+        return None if ours is None or not theirs else ours / theirs
 
 
 def number(value: float | None, unit: str = "") -> str:

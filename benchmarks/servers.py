@@ -65,18 +65,24 @@ def fetch(url: str, body: bytes | None = None, seconds: float = 30.0) -> bytes:
 
 
 @contextmanager
-def this_server(folder: Path, shape: Shape) -> Iterator[Server]:
-    """This project's server: supervisor, web processes, worker, and the embedded batch system."""
+def this_server(
+    folder: Path, shape: Shape, *, processes: Path = HERE / "processes", head: str = "", tables: str = ""
+) -> Iterator[Server]:
+    """This project's server: supervisor, web processes, worker, and the embedded batch system.
+
+    ``head`` and ``tables`` go into its configuration, before and behind the rest.
+    """
     port = _free_port()
     config = folder / "wps-hpc.toml"
     config.write_text(f"""\
+{head}
 [server]
 port = {port}
 web_processes = {shape.web_processes}
 web_threads = {shape.threads}
 
 [processes]
-folders = ["{HERE / "processes"}"]
+folders = ["{processes}"]
 
 [limits]
 parallel = {shape.parallel}
@@ -86,6 +92,7 @@ grace_seconds = 0
 
 [logging]
 level = "WARNING"
+{tables}
 """)
     command = [sys.executable, "-m", "wps_hpc.cli", "--config", str(config), "serve"]
     try:
@@ -97,8 +104,18 @@ level = "WARNING"
 
 
 @contextmanager
-def pywps_server(folder: Path, shape: Shape) -> Iterator[Server]:
-    """PyWPS under gunicorn, in its default mode: sync calls in the web process, async ones in a fork of it."""
+def pywps_server(
+    folder: Path,
+    shape: Shape,
+    *,
+    app: str = "echo",
+    processing: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """PyWPS under gunicorn; by default sync calls run in the web process, async ones in a fork of it.
+
+    ``app`` is a function of ``pywps_app.py``; ``processing`` goes into the configuration.
+    """
     port = _free_port()
     config = folder / "pywps.cfg"
     for name in ("work", "outputs"):
@@ -112,6 +129,9 @@ workdir = {folder / "work"}
 maxprocesses = {QUEUED}
 parallelprocesses = {shape.parallel}
 
+[processing]
+{processing}
+
 [logging]
 level = WARNING
 database = sqlite:///{folder / "requests.sqlite"}
@@ -120,7 +140,8 @@ database = sqlite:///{folder / "requests.sqlite"}
     command += ["--bind", f"127.0.0.1:{port}", "--backlog", "2048", "--keep-alive", "5", "--log-level", "warning"]
     command += ["--worker-class", "gthread", "--workers", str(shape.web_processes), "--threads", str(shape.threads)]
     probe = f"http://127.0.0.1:{port}/wps?service=WPS&request=GetCapabilities"
-    with _running("PyWPS", [*command, "pywps_app:app"], port, probe, folder, {"PYWPS_CFG": str(config)}) as server:
+    command += [f"pywps_app:{app}()"]
+    with _running("PyWPS", command, port, probe, folder, {**(environment or {}), "PYWPS_CFG": str(config)}) as server:
         yield server
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from report import machine, number, table, versions
+from report import Figure, machine, number, table, versions
 from slurm_jobs import PAUSE, Both, Steps, both
 from slurm_rounds import RoundCost, crowd
 
@@ -28,29 +27,6 @@ _EXTRA = "MaxJobCount=30000"
 _MOST_JOBS = 20_000
 #: The time that figures are told in.
 _MS = 1000.0
-
-
-@dataclass(frozen=True)
-class Figure:
-    """The same thing with the server and with Slurm alone, in ``unit``; ``load`` is the machine's, before."""
-
-    title: str
-    beside: str
-    unit: str
-    ours: Sequence[float]
-    theirs: Sequence[float]
-    load: float
-
-    @property
-    def medians(self) -> tuple[float, float]:
-        """Of either side."""
-        return statistics.median(self.ours), statistics.median(self.theirs)
-
-    @property
-    def ratio(self) -> float:
-        """How many times Slurm alone."""
-        ours, theirs = self.medians
-        return ours / theirs
 
 
 def measure_steps(on: Both, rounds: int) -> list[Figure]:

@@ -25,7 +25,8 @@ PAUSE = 0.05
 PATIENCE = 120.0
 #: Where in the server's batch script a job notes that it has started: before anything else is done.
 _FIRST = "\nlauncher=\n"
-_NOTE = "date +%s.%N >>{}"
+#: A command that notes the time in a file.
+NOTE = "date +%s.%N >>{}"
 #: For an sbatch that notes when it is called, and when the real one has answered.
 _SBATCH = """\
 #!/bin/sh
@@ -85,7 +86,7 @@ class Both:
         name = f"timed-{self.jobs}"
         sent = time.time()
         location = self.site.execute_over_http(self.client, "mark", folder=self.site.marks, name=name)
-        until(lambda: _patiently(lambda: self._has_succeeded(location)), "the job succeeds", PATIENCE)
+        until(lambda: patiently(lambda: self._has_succeeded(location)), "the job succeeds", PATIENCE)
         seen = time.time()
         return self._steps(sent, (self.site.marks / name).stat().st_mtime, seen)
 
@@ -93,10 +94,10 @@ class Both:
         """One job by sbatch, which runs a Python that does nothing; squeue is asked for its end."""
         process = self.folder / "process"
         python = shlex.join([sys.executable, "-c", "import time; print(time.time())"])
-        script = f"#!/bin/sh\n{_NOTE.format(self.folder / 'began')}\n{python} >{process}\n"
+        script = f"#!/bin/sh\n{NOTE.format(self.folder / 'began')}\n{python} >{process}\n"
         sent = time.time()
         number = self.sbatch(script)
-        until(lambda: _patiently(lambda: self._is_completed(number)), "the job completes", PATIENCE)
+        until(lambda: patiently(lambda: self._is_completed(number)), "the job completes", PATIENCE)
         return self._steps(sent, float(process.read_text()), time.time())
 
     def burst(self, count: int) -> float:
@@ -183,7 +184,7 @@ def noting(template: str, file: Path) -> str:
     """The server's batch template with a first command that notes the time."""
     if template.count(_FIRST) != 1:
         raise ValueError("the batch template has changed: where does its script begin?")
-    return template.replace(_FIRST, f"\n{_NOTE.format(file)}{_FIRST}")
+    return template.replace(_FIRST, f"\n{NOTE.format(file)}{_FIRST}")
 
 
 def read_notes(text: str) -> list[tuple[float, float]]:
@@ -196,9 +197,9 @@ def rate_of(submissions: Sequence[tuple[float, float]]) -> float:
     return len(submissions) / (submissions[-1][1] - submissions[0][0])
 
 
-def _patiently(condition: Callable[[], bool]) -> bool:
+def patiently(condition: Callable[[], object]) -> bool:
     """A look, and a pause after one that has seen nothing."""
-    seen = condition()
+    seen = bool(condition())
     if not seen:
         time.sleep(PAUSE)
     return seen

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -376,12 +377,9 @@ def _make_account(name: str) -> None:
         subprocess.run(command, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"}, check=True)
 
 
-@pytest.fixture(scope="session")
-def grid_engine() -> Iterator[GridEngine]:
-    """A Grid Engine whose queues take jobs; a test that breaks something puts it right again."""
-    programs = find_programs()
-    require("Grid Engine", programs, HOW)
-    assert programs is not None
+@contextmanager
+def running_grid_engine(programs: Path) -> Iterator[GridEngine]:
+    """A Grid Engine within the block, whose queues take jobs."""
     for account in (ADMIN, ORDINARY):
         _make_account(account)
     # Not below pytest's own folder: that is closed to the accounts which the daemons run as.
@@ -392,3 +390,13 @@ def grid_engine() -> Iterator[GridEngine]:
         yield cluster
     finally:
         cluster.close()
+
+
+@pytest.fixture(scope="session")
+def grid_engine() -> Iterator[GridEngine]:
+    """A Grid Engine whose queues take jobs; a test that breaks something puts it right again."""
+    programs = find_programs()
+    require("Grid Engine", programs, HOW)
+    assert programs is not None
+    with running_grid_engine(programs) as cluster:
+        yield cluster

@@ -225,6 +225,12 @@ def test_accounting_is_asked_by_name_and_of_many_by_pattern_from_the_day_before(
          True),
         (Completed(1, "", "error: commlib error: got select error (Connection refused)\nUnable to run job: unable to "
                           "send message to qmaster"), Refused, True),
+        (Completed(1, "", 'error: commlib error: got read error (closing "vm/qmaster/1")\nerror: commlib error: got '
+                          'select error (Connection refused)\nUnable to run job: unable to send message to qmaster '
+                          'using port 6444 on host "vm": got send error'), Unknown, False),
+        (Completed(1, "", "got send timeout\nerror: commlib error: got select error (Connection refused)"), Unknown,
+         False),
+        (Completed(1, "", "Unable to run job: unable to receive the answer\n(Connection refused)"), Unknown, False),
         (Completed(1, "", "Unable to run job: a rule of the site says no"), Refused, False),
         (Completed(1, "", "your user id 0 is lower than minimum user id 1000"), Refused, False),
     ],

@@ -35,6 +35,7 @@ from wps_hpc.clusters.schedulers.gridengine_words import (
     FAILED,
     LETTERS,
     OVER_MEMORY,
+    PERHAPS_TAKEN,
     REFUSALS,
     UNCERTAIN,
     UNKNOWN_FAILURE,
@@ -106,8 +107,7 @@ class GridEngineScheduler:
         if completed.exit_code == 0 and _ID.fullmatch(last):
             return Submitted(last)
         text = f"{completed.stderr}\n{completed.stdout}"
-        uncertain = UNCERTAIN.search(text) and not UNREACHED.search(text)
-        if completed.exit_code <= 0 or _ID.fullmatch(last) or uncertain:
+        if completed.exit_code <= 0 or _ID.fullmatch(last) or _perhaps_taken(text):
             return Unknown(said(completed))
         for refusal in REFUSALS:
             if refusal.words.search(text):
@@ -208,6 +208,12 @@ class GridEngineScheduler:
 
     def _command(self, *argv: str, stdin: bytes = b"", env: tuple[tuple[str, str], ...] = ()) -> Command:
         return Command(argv, stdin, (*self.settings.command_environment.items(), *env))
+
+
+def _perhaps_taken(text: str) -> bool:
+    """Whether the master may have the job in spite of an error. A connection that broke has been there before."""
+    lost = UNCERTAIN.search(text) and not UNREACHED.search(text)
+    return bool(lost or PERHAPS_TAKEN.search(text))
 
 
 def _queried(text: str) -> Iterator[tuple[str, JobWord]]:

@@ -126,7 +126,7 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(re.compile(r"^Unable to run job: (?!warning)", re.MULTILINE), NOT_TAKEN),
     Refusal(re.compile(r"^qsub: |^denied: |minimum user id", re.MULTILINE), NOT_TAKEN),
 )
-#: After these the master may have taken the job.
-UNCERTAIN = re.compile(
-    r"timed? ?out|unable to (?:send|receive|contact)|got (?:read|write) error|has been submitted", re.IGNORECASE
-)
+#: After these the master may have taken the job: whoever else was not reached, it was after that.
+PERHAPS_TAKEN = re.compile(r"timed? ?out|unable to receive|got read error|has been submitted", re.IGNORECASE)
+#: After these too, unless nobody was reached.
+UNCERTAIN = re.compile(r"unable to (?:send|contact)|got write error", re.IGNORECASE)
