@@ -168,6 +168,9 @@ class Limits(Section):
     log_bytes: int = Field(10_000_000, gt=0, description="What is kept of a job's standard output and error, each.")
     walltime_seconds: int = Field(3600, gt=0, description="Walltime of a process that states none.")
     max_walltime_seconds: int = Field(86_400, gt=0, description="No process or request gets more.")
+    queue_seconds: int | None = Field(
+        None, gt=0, description="A job that waits in a scheduler's queue for longer is dismissed.", examples=[604_800]
+    )
     max_cores: int | None = Field(None, gt=0, description="No process or request gets more cores.", examples=[64])
     max_memory_mb: int | None = Field(
         None, gt=0, description="No process or request gets more memory, in MiB.", examples=[256_000]

@@ -217,6 +217,7 @@ class Shift:
             self._places_wanted,
             lambda: loop.wake(),
             frozenset(self.clusters),
+            self.settings.limits.queue_seconds,
         )
         desk.recover()
         loop = self._add("desk", lambda _: desk.round())

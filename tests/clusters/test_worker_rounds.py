@@ -446,6 +446,25 @@ def test_a_run_that_had_succeeded_before_it_was_requeued_is_the_jobs_success(rou
     assert rounds.batch.controls() == ["cancel"]
 
 
+def test_a_job_that_waits_in_the_queue_for_too_long_is_dismissed(rounds: Rounds) -> None:
+    rounds.desk.queue_seconds = 3600.0
+    running = rounds.running("one")
+    waiting = rounds.site.mark("two")
+    rounds.dispatcher.round()
+    (number,) = rounds.batch.words.keys() - {"100"}
+    rounds.batch.words[number] = replace(rounds.batch.words[number], phase=Phase.QUEUED, word="PENDING")
+    rounds.watch()
+    rounds.desk.round()
+    rounds.watch()
+    assert rounds.batch.controls() == []
+    rounds.pass_time(3601)
+    rounds.desk.round()
+    rounds.watch()
+    assert rounds.batch.controls() == ["cancel"]
+    assert rounds.site.job(waiting.id).cancelled_by == "the time limit of this service on waiting in the queue"
+    assert rounds.site.job(running.id).cancel_requested is None
+
+
 def test_while_the_run_before_ends_a_requeued_job_waits(rounds: Rounds) -> None:
     job = rounds.running()
     rounds.batch.say(COMPLETING, restarts=1)

@@ -140,7 +140,7 @@ def test_every_option_of_the_template_can_be_uncommented_as_it_stands(tmp_path: 
     assert settings.server.public_url == "https://wps.example.org"
     assert settings.clusters["local"].python == "/usr/bin/python3"
     assert settings.limits == Settings().limits.model_copy(
-        update={"memory_mb": 2048, "max_cores": 64, "max_memory_mb": 256_000}
+        update={"memory_mb": 2048, "max_cores": 64, "max_memory_mb": 256_000, "queue_seconds": 604_800}
     )
 
 

@@ -32,7 +32,7 @@ class Desk:
 
     ``pool`` runs the staging of whole jobs (each of which fetches its inputs over the stager's own pool); ``wake`` is
     called from its threads when one is done. ``most`` jobs are staged at the same time. ``clusters`` are the names of
-    those that are configured.
+    those that are configured. ``queue_seconds`` is how long a job may wait in a scheduler's queue (None: for ever).
     """
 
     root: Path
@@ -44,6 +44,7 @@ class Desk:
     changed: Callable[[str], None]
     wake: Callable[[], None]
     clusters: Collection[str]
+    queue_seconds: float | None = None
     clock: Callable[[], float] = time.time
     _staging: dict[str, tuple[Job, Staged]] = field(default_factory=dict)
     _withdrawn: set[str] = field(default_factory=set)
@@ -58,6 +59,7 @@ class Desk:
         """Act on what clients asked for, take in what was fetched, and start fetching for more jobs."""
         for job in self.store.overdue(self.clock()):
             self.store.request_cancel(job.id, "the time limit of synchronous calls")
+        self._clear_queues()
         for job in self.store.asked_while_waiting():
             self._act(job)
         for job in self.store.stranded(self.clusters):
@@ -67,6 +69,14 @@ class Desk:
         for job in self.store.to_stage(free) if free > 0 else ():
             self._start_staging(job)
         return DEADLINES
+
+    def _clear_queues(self) -> None:
+        """What waits for ever (for a job that will not end, more than its queue gives) is nobody's to wait for."""
+        if self.queue_seconds is None:
+            return
+        for job in self.store.queued_since(self.clock() - self.queue_seconds):
+            log.warning("job %s: waited for %g s: %s", job.id, self.queue_seconds, job.message)
+            self.store.request_cancel(job.id, "the time limit of this service on waiting in the queue")
 
     def close(self) -> None:
         """Let unfinished fetches end early; their jobs stay in staging for the next worker."""

@@ -215,6 +215,11 @@ _AT_SCHEDULER = _ALL.where(
 _STRANDED = _ALL.where(_RUNNING_ON, jobs.c.cluster.not_in(bindparam("known", expanding=True)))
 _OVERDUE = _ALL.where(_RUNNING_ON, jobs.c.deadline < bindparam("moment"), jobs.c.cancel_requested.is_(None))
 
+#: A job that is held waits because somebody wants it to.
+_QUEUED_SINCE = _ALL.where(
+    jobs.c.state == JobState.QUEUED.value, jobs.c.state_since < bindparam("moment"), jobs.c.cancel_requested.is_(None)
+)
+
 _MARKS = {
     "running": and_(jobs.c.state.in_([state.value for state in AT_SCHEDULER]), jobs.c.submission_id.is_not(None)),
     "parked": and_(_UNSUBMITTED, or_(~_FREE_TO_GO, jobs.c.state == "held")),
@@ -476,6 +481,10 @@ class Store:
     def overdue(self, now: float) -> list[Job]:
         """Jobs that are past their deadline and that nobody has asked to cancel yet."""
         return self._jobs(_OVERDUE, moment=now)
+
+    def queued_since(self, moment: float) -> list[Job]:
+        """Jobs that have waited in a scheduler's queue since before that moment and that nobody has asked to cancel."""
+        return self._jobs(_QUEUED_SINCE, moment=moment)
 
     def oldest_active(self) -> float | None:
         """When the oldest job that has not ended was created."""
