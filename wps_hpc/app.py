@@ -25,11 +25,13 @@ from functools import partial
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urlsplit
 
 from werkzeug.wrappers import Response
 
-from wps_hpc.config import Settings
+from wps_hpc.config import Settings, is_loopback
 from wps_hpc.errors import (
+    Forbidden,
     MethodNotAllowed,
     NoApplicableCode,
     NotEnoughStorage,
@@ -123,7 +125,8 @@ class WebSide:
     def _send(
         self, answer: Answer | StreamAnswer, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        head = [("X-Content-Type-Options", "nosniff"), *answer.headers, *self._cors]
+        # Some answers say so themselves.
+        head = [*dict.fromkeys([("X-Content-Type-Options", "nosniff"), *answer.headers]), *self._cors]
         if answer.status != HTTPStatus.NO_CONTENT:
             head.append(("Content-Type", answer.content_type))
             if isinstance(answer, Answer):
@@ -147,6 +150,7 @@ class WebSide:
         return exception_answer(error, self._settings.server.languages[0])
 
     def _route(self, environ: WSGIEnvironment) -> Reply:
+        self._check_asker(environ)
         path: str = environ.get("PATH_INFO", "")
         resource, rest = self._exact.get(path) or self._api_resource(environ), ""
         if resource is None:
@@ -155,12 +159,29 @@ class WebSide:
         view = resource.get("GET" if method == "HEAD" else method)
         if view is not None:
             return view(environ, rest)
-        allowed = ", ".join([*resource, "HEAD", "OPTIONS"])
+        allowed = ", ".join([*_methods(resource), "OPTIONS"])
         if method == "OPTIONS":
             return Answer(b"", "text/plain", 204, (("Allow", allowed), *self._preflight(resource)))
         return with_headers(
             self._reported(MethodNotAllowed(f"This address takes {allowed}."), environ), ("Allow", allowed)
         )
+
+    def _check_asker(self, environ: WSGIEnvironment) -> None:
+        """On a service for the users of this host alone, raise Forbidden for what a web page of elsewhere asks.
+
+        Such a page reaches loopback by a name that was bound anew to it, which Host tells, or by requests for which no
+        browser asks the server first, which Origin tells.
+        """
+        if self._settings.server.published:
+            return
+        if not _is_here(f"//{environ.get('HTTP_HOST') or 'localhost'}"):
+            raise Forbidden(
+                "This service is for the users of its own host, who call it localhost; to be called by another name, "
+                "it must know that name (server.public_url)."
+            )
+        origin = environ.get("HTTP_ORIGIN")
+        if origin and not _is_here(origin) and self._settings.server.allow_origin not in ("*", origin):
+            raise Forbidden("This service takes no requests from web pages of other hosts (server.allow_origin).")
 
     def _api_resource(self, environ: WSGIEnvironment) -> Resource | None:
         """A resource of OGC API - Processes, its handlers as views."""
@@ -182,7 +203,7 @@ class WebSide:
         if not self._cors:
             return ()
         return (
-            ("Access-Control-Allow-Methods", ", ".join([*resource, "HEAD"])),
+            ("Access-Control-Allow-Methods", ", ".join(_methods(resource))),
             ("Access-Control-Allow-Headers", "Content-Type, Prefer"),
             ("Access-Control-Max-Age", "86400"),
         )
@@ -236,6 +257,19 @@ class WebSide:
         name: str | None = environ.get("HTTP_X_REMOTE_USER")
         trusted = self._settings.server.trusted_proxies
         return name if name and trusted and _is_within(environ.get("REMOTE_ADDR", ""), trusted) else None
+
+
+def _methods(resource: Resource) -> list[str]:
+    """The methods that a resource takes: what can be read has a head."""
+    return [*resource, "HEAD"] if "GET" in resource else [*resource]
+
+
+def _is_here(address: str) -> bool:
+    """Whether an address is one of this host's own."""
+    try:
+        return is_loopback(urlsplit(address).hostname or "")
+    except ValueError:
+        return False
 
 
 def _path(environ: WSGIEnvironment) -> str:

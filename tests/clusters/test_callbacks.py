@@ -168,6 +168,7 @@ def test_places_that_are_not_called_back(uri: str) -> None:
     with pytest.raises(InvalidParameterValue) as refused:
         check_subscriber(Subscriber(success="http://127.0.0.1/", failed=uri), OPEN)
     assert refused.value.locator == "subscriber" and "secret" not in refused.value.text
+    assert "input" not in refused.value.text and "reference" not in refused.value.text
 
 
 def test_callbacks_are_off_unless_hosts_are_listed() -> None:

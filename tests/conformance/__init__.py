@@ -102,6 +102,10 @@ _INTRODUCTION = """\
 
 Written by `make conformance` from the tests in `tests/conformance`; do not edit. Each row is a requirement or an
 abstract test of a standard, named by the standard's own identifier, and the test that shows it.
+
+Every document is validated against the official schemas, as they stand but for one word: the JSON schemas of OGC API -
+Processes say `oneOf` where several of the alternatives fit a correct document (an object is also any value), so that it
+is read as `anyOf`.
 """
 
 

@@ -11,17 +11,21 @@ import json
 from collections.abc import Iterator
 from datetime import datetime
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openapi_spec_validator import validate as validate_openapi
 
 from tests.clusters.site import until
-from tests.conformance import requirement
-from tests.protocols.ogcapi import STANDARD, Said
+from tests.conformance import modules, requirement, rows
+from tests.protocols.ogcapi import STANDARD, Api, Said, local_site
 from tests.protocols.ogcapi_server import Server, server
 from tests.schemas import validate_json
 from tests.services.website import Website, page, website
+from wps_hpc.errors import NotEnoughStorage
+from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.request import ExecuteRequest
 
 FORMS = ("json", "html")
 PAGES = ("/", "/conformance", "/api", "/processes", "/processes/echo", "/jobs")
@@ -159,6 +163,20 @@ def test_html(api: Server, done: str) -> None:
     assert is_page(api.open("/processes/echo/execution", "POST", {"Accept": "text/html"}, json=body))
 
 
+def test_html_of_results(api: Server) -> None:
+    linked = {**FEATURE, "title": "a title", "links": [{"href": "https://example.org/a", "rel": "self"}]}
+    box = {"bbox": [1, 2, 3, 4], "crs": CRS84}
+    given = {"literalInput": "a", "complexInput": {"value": linked, "mediaType": "application/geo+json"}}
+    results = api.run(ECHO, {**given, "boundingboxInput": box}, response="document")
+    said = api.get(results, Accept="text/html")
+    assert said.status == 200 and is_page(said)
+    found = _Balanced()
+    found.feed(said.body.decode())
+    assert {"https://example.org/a", CRS84} <= found.links
+    for name in (*api.get(results).json, *linked, "href", "rel", "bbox"):
+        assert f">{name}</dt>" in said.body.decode(), name
+
+
 # ------------------------------------------------------------------------------------------------ the OpenAPI document
 
 
@@ -170,7 +188,7 @@ def _operations(api: Server) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 @requirement("/conf/oas30/completeness", "The definition tells of every answer of every operation.")
 @requirement("/conf/oas30/exceptions-codes", "The definition tells of every HTTP status of every operation.")
-def test_definition_is_complete(api: Server, done: str) -> None:
+def test_definition_is_complete(api: Server, done: str, tmp_path: Path) -> None:
     told = {(path, method): set(operation["responses"]) for path, method, operation in _operations(api)}
     execution = "/processes/{processID}/execution"
     for path, answer in (
@@ -192,6 +210,35 @@ def test_definition_is_complete(api: Server, done: str) -> None:
         assert str(answer.status) in told[execution, "post"]
     for responses in told.values():
         assert {"400", "406", "500", "503"} <= responses
+    for path, method, status, answer in _rare_answers(tmp_path):
+        assert answer.status == status
+        assert str(status) in told[path, method], (path, method, status)
+
+
+def _rare_answers(folder: Path) -> Iterator[tuple[str, str, int, Said]]:
+    """Path, method, HTTP status and answer for each status that needs a service of its own."""
+    execution, one = "/processes/{processID}/execution", "/jobs/{jobID}"
+    local = local_site(folder)
+    path = local.start("slow")
+    local.open(path, "DELETE")
+    yield f"{one}/results", "get", 410, local.get(f"{path}/results")
+    small = Api(local.site, limits={"request_bytes": 10, "sync_seconds": 0.01})
+    yield execution, "post", 413, small.execute("echo", {"text": "a" * 20})
+    slow = Api(local.site, limits={"sync_seconds": 0.01})
+    yield execution, "post", 504, slow.execute("slow")
+    owned = Api(local.site, server={"trusted_proxies": ("192.0.2.0/24",)})
+    yield "/jobs", "get", 403, owned.get("/jobs")
+    job = Job(local.site.latest.id, "slow", "1", "ogcapi", "async", JobState.RUNNING, "", 0, 1.0, "", owner="ann")
+    local.site.jobs[job.id] = job
+    for method, rest in (("delete", ""), ("post", "/pause"), ("post", "/resume")):
+        yield one + rest, method, 403, owned.open(f"/jobs/{job.id}{rest}", method.upper())
+    full = Api(local.site)
+
+    def no_room(request: ExecuteRequest) -> Job:
+        raise NotEnoughStorage("There is no room.")
+
+    local.site.execute = no_room  # type: ignore[method-assign]
+    yield execution, "post", 507, full.execute("echo", {"text": "a"})
 
 
 @requirement("/conf/oas30/oas-impl", "What the definition has, the server has.")
@@ -244,8 +291,16 @@ def test_process_list_limit(api: Server) -> None:
 
 @requirement("/conf/core/pl-links", "The process list links to itself and to its other forms.")
 def test_process_list_links(api: Server) -> None:
-    for form in FORMS:
-        assert {"self", "alternate"} <= api.get("/processes", Accept="application/json").rels(), form
+    listed = api.get("/processes", Accept="application/json")
+    kinds = [(listed.link(rel)["type"], listed.link(rel)["href"]) for rel in ("self", "alternate")]
+    forms = [f"{api.base}/processes?f={form}" for form in FORMS]
+    assert kinds == [("application/json", forms[0]), ("text/html", forms[1])]
+    page = api.get("/processes", Accept="text/html")
+    found = _Balanced()
+    found.feed(page.body.decode())
+    assert page.media_type == "text/html" and set(forms) <= found.links
+    for (media_type, _), address in zip(kinds, forms, strict=True):
+        assert api.get(address).media_type == media_type
 
 
 @requirement("/conf/core/process", "Every process of the list is described.")
@@ -653,3 +708,44 @@ def test_duration(api: Server, several: list[str]) -> None:
     assert several[3] in {job["jobID"] for job in long} and all(_seconds(job) >= 1.998 for job in long)
     assert short and all(_seconds(job) <= 1.002 for job in short)
     assert all(1.998 <= _seconds(job) <= 60.002 for job in _listed(api, f"minDuration=2&maxDuration=60&{ended}"))
+
+
+# --------------------------------------------------------------------------------------------------- the whole suite
+
+#: The abstract test suite (18-062r2 annex A): the tests of each class.
+ABSTRACT_TESTS = {
+    "callback": "job-callback",
+    "core": """
+        api-definition-op api-definition-success conformance-op conformance-success http
+        job-creation-auto-execution-mode job-creation-default-execution-mode job-creation-default-outputs
+        job-creation-input-array job-creation-input-inline-bbox job-creation-input-inline-binary
+        job-creation-input-inline-mixed job-creation-input-inline-object job-creation-input-inline
+        job-creation-input-ref job-creation-input-validation job-creation-inputs job-creation-op
+        job-creation-request job-creation-success-async job-creation-sync-document
+        job-creation-sync-raw-mixed-multi job-creation-sync-raw-ref job-creation-sync-raw-value-multi
+        job-creation-sync-raw-value-one job-exception-no-such-job job-op job-results-failed
+        job-results-exception-results-not-ready job-results job-results-async-document
+        job-results-async-raw-mixed-multi job-results-async-raw-ref job-results-async-raw-value-multi
+        job-results-async-raw-value-one job-results-sync job-success landingpage-op landingpage-success
+        process-exception-no-such-process pl-limit-definition pl-limit-response pl-links process-list
+        process-list-success process process-success
+    """,
+    "dismiss": "job-dismiss-op job-dismiss-success",
+    "html": "content definition",
+    "job-list": """
+        datetime-definition datetime-response duration-definition duration-response limit-definition
+        limit-response links job-list-op processID-definition processID-mandatory processID-response
+        status-definition status-response job-list-success type-definition type-response
+    """,
+    "json": "definition",
+    "oas30": "completeness oas-definition-1 oas-definition-2 exceptions-codes oas-impl security",
+    "ogc-process-description": """
+        input-def input-mixed-type inputs-def json-encoding output-def output-mixed-type outputs-def
+    """,
+}
+
+
+def test_every_abstract_test_is_here_and_no_other() -> None:
+    (module,) = [module for module in modules() if module.__name__ == __name__]
+    suite = {f"/conf/{name}/{test}" for name, tests in ABSTRACT_TESTS.items() for test in tests.split()}
+    assert {row.requirement.identifier for row in rows(module)} == suite and len(suite) == 82

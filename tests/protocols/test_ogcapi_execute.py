@@ -485,6 +485,7 @@ def test_members_that_do_not_fit(api: Api, members: Any, locator: str) -> None:
         (b"{", 400),
         (b"[]", 400),
         (b"null", 400),
+        (b'{"inputs": {"number": ' + b"9" * 5000 + b"}}", 400),
         (b'{"inputs": {"width": NaN}}', 400),
         (b'{"inputs": {"text": "\\ud800"}}', 400),
         (b'\xff\xfe{"inputs": {}}', 400),

@@ -153,8 +153,11 @@ def test_limits_that_are_none(api: Api, query: str) -> None:
     assert api.get(f"/jobs?{query}").code == (400, "InvalidParameterValue", "limit")
 
 
-def test_a_limit_beyond_the_maximum_is_the_maximum(api: Api) -> None:
-    assert len(api.get("/processes?limit=99999999").json["processes"]) == len(api.site.catalogue.offers)
+@pytest.mark.parametrize("number", ["10001", "99999999", "9" * 10, "9" * 5000, "0" * 20 + "10001"])
+def test_a_number_beyond_the_maximum_is_the_maximum(api: Api, number: str) -> None:
+    assert len(api.get(f"/processes?limit={number}").json["processes"]) == len(api.site.catalogue.offers)
+    assert api.get(f"/processes?offset={number}").json["processes"] == []
+    assert api.get(f"/jobs?limit={number}").status == 200
 
 
 @pytest.mark.parametrize("path", ["/processes/none", "/processes/none/execution", "/processes/%E2%98%83%22%3C"])
@@ -249,7 +252,8 @@ def test_descriptions_in_other_languages(api: Api) -> None:
 def test_methods(api: Api, route: Any) -> None:
     job = api.start("slow")
     path = route.path.replace("{processID}", "echo").replace("/jobs/{jobID}", job).replace("{outputID}", "text")
-    allowed = ", ".join([*route.methods, "HEAD", "OPTIONS"])
+    head = ["HEAD"] if "GET" in route.methods else []
+    allowed = ", ".join([*route.methods, *head, "OPTIONS"])
     answer = api.open(path, "PUT")
     assert answer.problem == (405, "about:blank", None)
     assert answer.headers.get("Allow") == allowed
@@ -280,7 +284,7 @@ def test_too_many_parameters(api: Api) -> None:
 def test_cors(tmp_path: Path) -> None:
     api = Api(Site(tmp_path), server={"allow_origin": "https://maps.example.org"})
     asked = api.open("/processes/echo/execution", "OPTIONS")
-    assert asked.headers.get("Access-Control-Allow-Methods") == "POST, HEAD"
+    assert asked.headers.get("Access-Control-Allow-Methods") == "POST"
     assert asked.headers.get("Access-Control-Allow-Headers") == "Content-Type, Prefer"
     answer = api.execute("echo", {"text": "a"}, prefer="respond-async")
     assert answer.headers.get("Access-Control-Allow-Origin") == "https://maps.example.org"

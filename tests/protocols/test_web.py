@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from werkzeug.test import Client
 
 from joblauncher.formats.values import FileValue
 from tests.protocols.conftest import CheckedClient, complex_xml, document_xml, execute_xml, literal_xml, settings_with
@@ -12,6 +13,8 @@ from tests.protocols.site import Site
 from wps_hpc.app import create_app
 from wps_hpc.jobs.database import StoreBusy, StoreFull
 from wps_hpc.protocols.downloads import SHOWN
+
+CAPABILITIES = "service=WPS&request=GetCapabilities"
 
 
 def test_the_front_page_names_the_addresses(site: Site) -> None:
@@ -74,6 +77,58 @@ def test_cors_when_configured(site: Site) -> None:
     asked = client.open("/wps", method="OPTIONS").response.headers
     assert asked["Access-Control-Allow-Methods"] == "GET, POST, HEAD"
     assert output(client, site, "x", "text/plain").response.headers["Access-Control-Allow-Origin"] == "*"
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example.org", "evil.example.org:8095", "127.0.0.1.evil.example", "[::1", "10.0.0.1"]
+)
+def test_a_service_that_is_not_published_is_called_by_no_other_name(site: Site, host: str) -> None:
+    """A page whose name was bound anew to 127.0.0.1 must not list or dismiss the jobs of this host's users."""
+    local = CheckedClient(create_app(settings_with(server={"public_url": None}), site.backend))
+    answer = local.open("/wps", query_string=CAPABILITIES, headers={"Host": host})
+    assert answer.exception == (403, "NoApplicableCode", None) and b"server.public_url" in answer.body
+    api = Client(create_app(settings_with(server={"public_url": None}), site.backend))
+    for path in ("/jobs", "/", "/nothing"):
+        told = api.get(path, headers={"Host": host})
+        assert told.status_code == 403, path
+    published = CheckedClient(create_app(settings_with(), site.backend))
+    assert published.open("/wps", query_string=CAPABILITIES, headers={"Host": host}).status == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8095", "localhost", "LOCALHOST:1", "[::1]:8095", "127.1.2.3", ""])
+def test_the_names_of_this_host(site: Site, host: str) -> None:
+    local = CheckedClient(create_app(settings_with(server={"public_url": None}), site.backend))
+    assert local.open("/wps", query_string=CAPABILITIES, headers={"Host": host}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed", "status"),
+    [
+        ("https://evil.example.org", None, 403),
+        ("null", None, 403),
+        ("http://127.0.0.1:8095", None, 200),
+        ("http://localhost:3000", None, 200),
+        ("https://maps.example.org", "https://maps.example.org", 200),
+        ("https://evil.example.org", "https://maps.example.org", 403),
+        ("https://any.example.org", "*", 200),
+    ],
+)
+def test_pages_of_other_places_ask_nothing_of_a_service_that_is_not_published(
+    site: Site, origin: str, allowed: str | None, status: int
+) -> None:
+    settings = settings_with(server={"public_url": None, "allow_origin": allowed})
+    client = Client(create_app(settings, site.backend))
+    body = {"inputs": {"text": "a"}}
+    heads = {"Prefer": "respond-async"}
+    job = client.post("/processes/echo/execution", json=body, headers=heads).json["jobID"]
+    answer = client.post(f"/jobs/{job}/pause", data="x", content_type="text/plain", headers={"Origin": origin})
+    assert answer.status_code == status
+
+
+def test_a_literal_by_reference_has_each_header_once(client: CheckedClient, site: Site) -> None:
+    client.post(execute_xml("echo", literal_xml("text", "a"), document_xml("text")))
+    answer = client.open(f"/wps/outputs/{site.latest.id}/text.txt")
+    assert answer.response.headers.getlist("X-Content-Type-Options") == ["nosniff"]
 
 
 def test_forwarded_headers_change_no_address(client: CheckedClient) -> None:

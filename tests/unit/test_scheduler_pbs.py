@@ -41,7 +41,7 @@ SCHEDULERS: dict[str, TorqueScheduler] = {
 }
 CASES = [(name, path) for name in SCHEDULERS for path in sorted((RECORDED / name).glob("*.yaml"))]
 TOKEN = "wrun00000000000"
-KNOWN = Known(TOKEN, "17.vm", 1_795_000_000.0)
+KNOWN = Known(TOKEN, "17.head", 1_795_000_000.0)
 ORDER = JobOrder(TOKEN, "job", "#!/bin/sh\n", "/jobs/ab/c d", ("python",), 3)
 CONTROLS = {"qdel": Control.CANCEL, "qhold": Control.HOLD, "qrls": Control.RELEASE, "qsig": Control.SUSPEND}
 CONTROLS |= {"qrerun": Control.RELEASE}
@@ -138,10 +138,10 @@ def test_every_end_is_told_truly(dialect: str, stem: str, how: str) -> None:
 @pytest.mark.parametrize("dialect", SCHEDULERS)
 def test_completed_without_an_exit_status_is_no_success(dialect: str) -> None:
     letter = {"torque": "C", "openpbs": "F"}[dialect]
-    text = f"Job Id: 17.vm\n    Job_Name = {TOKEN}\n    job_state = {letter}\n"
+    text = f"Job Id: 17.head\n    Job_Name = {TOKEN}\n    job_state = {letter}\n"
     answer = SCHEDULERS[dialect].read_query(Completed(0, text, ""))
     assert not isinstance(answer, CouldNotAsk)
-    assert answer["17.vm"].cause == "cancelled" and answer["17.vm"].exit_code is None
+    assert answer["17.head"].cause == "cancelled" and answer["17.head"].exit_code is None
 
 
 @pytest.mark.parametrize(("words", "letters"), [(TORQUE, "CEHQRTWS"), (OPENPBS, "BEFHMQRSTUWX")])
@@ -162,9 +162,9 @@ def test_every_documented_negative_exit_status_is_in_the_table(words: Words, cod
 
 @pytest.mark.parametrize("dialect", SCHEDULERS)
 def test_an_unheard_of_state_says_only_that_there_is_a_job(dialect: str) -> None:
-    text = f"Job Id: 17.vm\n    Job_Name = {TOKEN}\n    job_state = Z\n"
+    text = f"Job Id: 17.head\n    Job_Name = {TOKEN}\n    job_state = Z\n"
     assert SCHEDULERS[dialect].read_query(Completed(0, text, "")) == {
-        "17.vm": JobWord(Phase.RUNNING, "Z", None, token=TOKEN)
+        "17.head": JobWord(Phase.RUNNING, "Z", None, token=TOKEN)
     }
 
 
@@ -189,9 +189,9 @@ def test_reasons_in_words(comment: str, text: str | None) -> None:
 @pytest.mark.parametrize(
     ("dialect", "completed", "kind", "transient"),
     [
-        ("torque", Completed(0, "Welcome to this host\n184.vm\n", ""), Submitted, False),
+        ("torque", Completed(0, "Welcome to this host\n184.head\n", ""), Submitted, False),
         ("torque", Completed(0, "", ""), Unknown, False),
-        ("torque", Completed(1, "184.vm\n", "qsub: a wrapper of ours failed afterwards"), Unknown, False),
+        ("torque", Completed(1, "184.head\n", "qsub: a wrapper of ours failed afterwards"), Unknown, False),
         ("torque", Completed(1, "", "a wrapper of ours has failed"), Unknown, False),
         ("torque", Completed(-9, "", ""), Unknown, False),
         ("torque", Completed(185, "", "qsub: submit error (Batch protocol error)"), Unknown, False),
@@ -260,11 +260,11 @@ def test_a_sites_own_resources_stand_beside_those_of_the_job() -> None:
 @pytest.mark.parametrize(
     ("action", "words"),
     [
-        (Control.CANCEL, ("qdel", "17.vm")),
-        (Control.HOLD, ("qhold", "17.vm")),
-        (Control.RELEASE, ("qrls", "17.vm")),
-        (Control.SUSPEND, ("qsig", "-s", "suspend", "17.vm")),
-        (Control.RESUME, ("qsig", "-s", "resume", "17.vm")),
+        (Control.CANCEL, ("qdel", "17.head")),
+        (Control.HOLD, ("qhold", "17.head")),
+        (Control.RELEASE, ("qrls", "17.head")),
+        (Control.SUSPEND, ("qsig", "-s", "suspend", "17.head")),
+        (Control.RESUME, ("qsig", "-s", "resume", "17.head")),
     ],
 )
 @pytest.mark.parametrize("dialect", SCHEDULERS)
@@ -280,7 +280,7 @@ def test_what_is_asked_is_machine_readable_and_a_history_is_asked_by_id_where_po
     assert openpbs.query_command().argv == ("qstat", "-f", "-F", "json")
     history = ("qstat", "-f", "-F", "json", "-x")
     for known, ids in (
-        ([KNOWN], ("17.vm",)),
+        ([KNOWN], ("17.head",)),
         ([KNOWN, replace(KNOWN, scheduler_id="forgotten")], ()),
         ([KNOWN] * 2000, ()),
     ):
@@ -305,11 +305,11 @@ def test_a_users_environment_cannot_hide_everybodys_jobs() -> None:
     [
         Completed(0, "", ""),
         Completed(0, "Welcome to this host\n", ""),
-        Completed(0, "<Data><Job><Job_Id>17.vm</Job_Id>", ""),
-        Completed(0, "<Data><Node><name>vm</name></Node></Data>", ""),
-        Completed(0, f"<Data><Job><Job_Id>17.vm</Job_Id><Job_Name>{TOKEN}</Job_Name></Job></Data>", ""),
+        Completed(0, "<Data><Job><Job_Id>17.head</Job_Id>", ""),
+        Completed(0, "<Data><Node><name>head</name></Node></Data>", ""),
+        Completed(0, f"<Data><Job><Job_Id>17.head</Job_Id><Job_Name>{TOKEN}</Job_Name></Job></Data>", ""),
         Completed(0, '{"Jobs": []}', ""),
-        Completed(0, '{"Jobs": {"17.vm": 3}}', ""),
+        Completed(0, '{"Jobs": {"17.head": 3}}', ""),
         Completed(0, '{"Server": {}}', ""),
         Completed(0, f'{{"Jobs": {{"x": {{"Job_Name": "{TOKEN}"}}}}}}', ""),
         Completed(1, "", "qstat: something went wrong"),
@@ -330,8 +330,8 @@ def test_a_control_of_a_job_that_is_gone_says_so() -> None:
 
 
 PART = st.sampled_from(
-    ["<Data>", "</Data>", "<Job>", "{", "}", '"Jobs"', ":", "Job Id: 17.vm\n", f"    Job_Name = {TOKEN}\n",
-     "    job_state = F\n", "    Exit_status = x\n", "    exit_status = 9\n", "\t", "\n", "17.vm", "²"]
+    ["<Data>", "</Data>", "<Job>", "{", "}", '"Jobs"', ":", "Job Id: 17.head\n", f"    Job_Name = {TOKEN}\n",
+     "    job_state = F\n", "    Exit_status = x\n", "    exit_status = 9\n", "\t", "\n", "17.head", "²"]
 )  # fmt: skip
 
 

@@ -66,7 +66,10 @@ def _check(uri: str, settings: Callbacks) -> None:
     try:
         addresses.client_url(uri, rules(settings))
     except addresses.Forbidden as error:
-        text = f"This server does not call back to {addresses.printable(uri)[:200]}: {error.text}"
+        text = (
+            f"This server does not call back to {addresses.printable(uri)[:200]}, but to hosts that its operator lists,"
+            f" by {' or '.join(settings.schemes)} and without user name, password or fragment."
+        )
         raise InvalidParameterValue(text, "subscriber") from error
 
 

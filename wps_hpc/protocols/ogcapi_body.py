@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Any
 
 from wps_hpc.errors import BadRequest, FileSizeExceeded
@@ -44,12 +45,15 @@ def read_json(body: bytes) -> Any:
         raise BadRequest("The body is nested too deeply.") from error
     except UnicodeEncodeError as error:
         raise BadRequest("The body has half of a surrogate pair, which is no character.") from error
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"The body is not JSON: {error}.") from error
+    except ValueError as error:
+        most = sys.get_int_max_str_digits()
+        raise BadRequest(f"The body has a whole number of more than {most} digits.") from error
 
 
 def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise BadRequest(f"The body is not JSON: {name} is none.")
 
 
 def _check_count(body: bytes) -> None:

@@ -22,6 +22,8 @@ STATES: Mapping[str, frozenset[JobState]] = {
 _TIMED = STATES["running"] | FINAL
 #: The bounds of ``limit`` in lists, and what it is unless given.
 LEAST_LIMIT, MOST_LIMIT, DEFAULT_LIMIT = 1, 10_000, 10
+#: Whole numbers are cut to this.
+_MOST = 999_999_999
 
 
 def status_info(job: Job, addresses: Addresses) -> dict[str, Any]:
@@ -165,9 +167,10 @@ def _whole(parameters: Mapping[str, str], name: str, default: int, least: int) -
     text = parameters.get(name)
     if text is None:
         return default
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
+    digits = text.lstrip("0") or "0"
+    if not re.fullmatch(r"[0-9]+", text) or int(digits[:10]) < least:
         raise InvalidParameterValue(f"{name} is a whole number from {least}.", name)
-    return int(text)
+    return min(_MOST, int(digits[:10]))
 
 
 _CURSOR = re.compile(r"(\d{1,12}\.\d{1,9})~([0-9a-f-]{36})", re.ASCII)
