@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.clusters.hpc import scheduler_id, told
 from tests.clusters.site import Site, until
 from tests.clusters.test_drmaa import drmaa, helpers
 from tests.clusters.test_gridengine import leave, make_site
@@ -83,5 +84,23 @@ def test_by_drmaa_no_outage_makes_a_running_job_lost(
         go.touch()
         assert site.ended(job.id).state is JobState.SUCCEEDED
         assert site.runs() == {"one"}
+    finally:
+        leave(site, grid_engine)
+
+
+def test_several_jobs_that_never_started_are_all_explained(grid_engine: GridEngine, drmaa: str) -> None:
+    """In accounting they have no start."""
+    site = make_site(grid_engine, more=drmaa)
+    try:
+        site.start_worker()
+        grid_engine.run("qmod", "-d", "long.q")
+        try:
+            jobs = [site.mark(name) for name in ("one", "two", "three")]
+            for job in jobs:
+                site.in_state(job.id, JobState.QUEUED)
+                grid_engine.run("qalter", "-o", "/no/such/folder/log", scheduler_id(site, job))
+        finally:
+            grid_engine.run("qmod", "-e", "long.q")
+        assert {told(site, job, job.created) for job in jobs} == {("failed", "could not start")}
     finally:
         leave(site, grid_engine)
