@@ -38,6 +38,7 @@ class Session:
         if TOLD.read_text() == "away": raise RuntimeError("code 2: nobody answers")
     def jobStatus(self, number):
         told = TOLD.read_text()
+        if told == "away": raise Exception("code 2: nobody answers any more")
         if told == "hang": time.sleep(600)
         if told == "crash": os.abort()
         if told == "gone": raise errors.InvalidJobException("code 18: gone")
@@ -61,9 +62,9 @@ def transport(tmp_path: Path, told: Path) -> DrmaaTransport:
     return DrmaaTransport(tmp_path / "libdrmaa.so", {"PYTHONPATH": str(tmp_path)})
 
 
-def account(transport: DrmaaTransport) -> Completed:
+def account(transport: DrmaaTransport, timeout: float = 30) -> Completed:
     """Ask accounting, by a command that just succeeds."""
-    return transport.run(Command((DRMAA, ACCOUNT, "echo", "asked"), Job.dump_all([Job("17", TOKEN)])), 30)
+    return transport.run(Command((DRMAA, ACCOUNT, "echo", "asked"), Job.dump_all([Job("17", TOKEN)])), timeout)
 
 
 def states(transport: DrmaaTransport, timeout: float = 30) -> list[dict[str, str]]:
@@ -106,6 +107,34 @@ def test_a_batch_system_that_does_not_answer_is_no_session(transport: DrmaaTrans
     told.write_text("gone")
     assert account(transport).stdout == "asked\n" and states(transport) == []
     assert transport.run(Command((DRMAA, "shout")), 30).exit_code == NO_REQUEST
+    transport.close()
+
+
+def test_a_session_that_cannot_be_opened_has_no_word_on_any_job(transport: DrmaaTransport, told: Path) -> None:
+    """Not even that it knows of none: what a session does not show is taken for ended."""
+    told.write_text("away")
+    completed = transport.run(Command((DRMAA, STATES)), 30)
+    assert completed.exit_code == NO_SESSION and "nobody answers" in completed.stderr
+    transport.close()
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_accounting_says_nothing_of_jobs_that_the_session_could_not_be_told_of(
+    transport: DrmaaTransport, told: Path, opened: bool
+) -> None:
+    """Accounting is a file, which is silent on a job that runs, master or not."""
+    if opened:
+        states(transport)
+    told.write_text("away")
+    completed = account(transport)
+    assert completed.exit_code != 0 and "asked" not in completed.stdout and "nobody answers" in completed.stderr
+    transport.close()
+
+
+def test_accounting_is_not_asked_when_the_session_hangs_on_the_way(transport: DrmaaTransport, told: Path) -> None:
+    told.write_text("hang")
+    with pytest.raises(TransportError):
+        account(transport, timeout=2.0)
     transport.close()
 
 

@@ -95,6 +95,11 @@ def test_accounting_is_the_commands_after_the_session_was_told_of_the_jobs() -> 
     assert json.loads(command.stdin) == [{"id": "17", "token": TOKEN}]
 
 
+def test_accounting_without_a_session_says_nothing_of_any_job() -> None:
+    failed = Completed(NO_SESSION, "", "DrmCommunicationException: code 2")
+    assert isinstance(SCHEDULER.read_accounting(failed, [KNOWN]), CouldNotAsk)
+
+
 @given(st.builds(Completed, st.integers(-64, 255), st.text(max_size=30), st.text(max_size=30)))
 def test_readers_are_total(completed: Completed) -> None:
     SCHEDULER.read_submit(completed)

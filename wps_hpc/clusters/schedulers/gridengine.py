@@ -8,7 +8,6 @@ take far more of than they use. What Grid Engine is asked for is more, and a bac
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -53,7 +52,6 @@ _ID = re.compile(r"[0-9]+")
 _ANY_TOKEN = "w??????????????"
 #: Memory that is asked for beyond what the process needs: the address space of launcher and container.
 _SPARE_MB = 2048
-_DAY = 86_400.0
 _UTC = (("TZ", "UTC"),)
 _FAILED = re.compile(r"(\d+)(?:\s*:.*)?")
 _EXIT_STATUS = re.compile(r"(\d+)(?:\s.*)?")
@@ -152,12 +150,13 @@ class GridEngineScheduler:
         return {number: _explained(word, reasons.get(word.token or "")) for number, word in answer.items()}
 
     def accounting_command(self, known: Sequence[Known]) -> Command | None:
-        """See ``Scheduler.accounting_command``. qacct reads the whole file anyway, and takes one name or pattern."""
+        """See ``Scheduler.accounting_command``. qacct takes one name or pattern, and reads the whole file.
+
+        Not from a day on (-b): that leaves out jobs which could not be started.
+        """
         if len(known) == 1:
             return self._command("qacct", "-j", known[0].token, env=_UTC)
-        start = min((each.submitted_at for each in known), default=time.time()) - _DAY
-        since = time.strftime("%Y%m%d%H%M", time.gmtime(start))
-        return self._command("qacct", "-b", since, "-j", _ANY_TOKEN, env=_UTC)
+        return self._command("qacct", "-j", _ANY_TOKEN, env=_UTC)
 
     def read_accounting(self, completed: Completed, known: Sequence[Known]) -> QueryAnswer:
         """See ``Scheduler.read_accounting``. Records come seconds late; of a job deleted while it waited, never."""

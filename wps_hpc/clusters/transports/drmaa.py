@@ -72,15 +72,16 @@ class DrmaaTransport:
     _helper: subprocess.Popen[bytes] | None = None
 
     def run(self, command: Command, timeout: float) -> Completed:
-        """See ``Transport.run``. To ask accounting is a command, before which the session learns of the same jobs."""
+        """See ``Transport.run``. To ask accounting is a command, once the session has learned of the same jobs."""
         if command.argv[0] != DRMAA:
             return self._local.run(command, timeout)
         kind, *words = command.argv[1:]
         if kind != ACCOUNT:
             return self._request(kind, words, command.stdin, timeout)
         began = time.monotonic()
-        with contextlib.suppress(TransportError):  # then it learns of them the next time
-            self._request(LEARN, (), command.stdin, timeout)
+        learned = self._request(LEARN, (), command.stdin, timeout)
+        if learned.exit_code != 0:
+            return learned  # accounting is silent on a job that runs, and so is a session that was not told of it
         left = max(1.0, timeout - (time.monotonic() - began))
         return self._local.run(Command(tuple(words), env=command.env), left)
 

@@ -50,7 +50,8 @@ class Session:
         return number
 
     def states(self, words: Sequence[str], given: str) -> str:
-        """The state of every known job that still lives, as JSON."""
+        """The state of every known job that still lives, as JSON; raises NoSession even where none is known."""
+        self._session()
         states = {number: self._state(number) for number in list(self._jobs)}
         living = [(number, state) for number, state in states.items() if state not in (None, *_FINISHED)]
         answer = [{"id": number, "token": self._jobs[number], "state": state} for number, state in living]
@@ -61,6 +62,7 @@ class Session:
 
     def learn(self, words: Sequence[str], given: str) -> str:
         """Take in jobs that some earlier process has submitted, as far as they live."""
+        self._session()
         for job in json.loads(given):
             if self._state(job["id"]) not in (None, *_FINISHED):
                 self._jobs[job["id"]] = job["token"]
