@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.clusters.site import until
-from wps_hpc.clusters.transports.base import Command, Completed, TransportError
+from wps_hpc.clusters.transports.base import Command, Completed, NoSuchProgram, TransportError
 from wps_hpc.clusters.transports.drmaa import (
     ACCOUNT,
     DRMAA,
@@ -20,6 +21,7 @@ from wps_hpc.clusters.transports.drmaa import (
     SUBMIT,
     DrmaaTransport,
     Job,
+    Living,
     Template,
 )
 
@@ -59,7 +61,13 @@ def told(tmp_path: Path) -> Path:
 @pytest.fixture
 def transport(tmp_path: Path, told: Path) -> DrmaaTransport:
     """A transport with that session; it is closed by the test's end, as its process ends with its input."""
-    return DrmaaTransport(tmp_path / "libdrmaa.so", {"PYTHONPATH": str(tmp_path)})
+    shown = tmp_path / "shown"
+    shown.write_text(json.dumps({"17": TOKEN}))
+    living = Living(
+        Command(("cat", str(shown))),
+        lambda completed: json.loads(completed.stdout) if completed.exit_code == 0 else None,
+    )
+    return DrmaaTransport(tmp_path / "libdrmaa.so", {"PYTHONPATH": str(tmp_path)}, living)
 
 
 def account(transport: DrmaaTransport, timeout: float = 30) -> Completed:
@@ -126,8 +134,29 @@ def test_accounting_says_nothing_of_jobs_that_the_session_could_not_be_told_of(
     if opened:
         states(transport)
     told.write_text("away")
-    completed = account(transport)
-    assert completed.exit_code != 0 and "asked" not in completed.stdout and "nobody answers" in completed.stderr
+    with pytest.raises(TransportError, match="nobody answers"):
+        account(transport)
+    transport.close()
+
+
+def test_accounting_says_nothing_when_nobody_says_which_jobs_live(transport: DrmaaTransport, tmp_path: Path) -> None:
+    """Nor when there is no command for it: «no accounting» is another thing."""
+    (tmp_path / "shown").unlink()
+    with pytest.raises(TransportError, match="which jobs live"):
+        account(transport)
+    transport.living = replace(transport.living, command=Command(("/no/such/qstat",)))
+    with pytest.raises(TransportError) as failed:
+        account(transport)
+    assert not isinstance(failed.value, NoSuchProgram)
+    transport.close()
+
+
+def test_a_job_of_somebody_else_with_the_same_id_is_not_taken_for_ours(
+    transport: DrmaaTransport, tmp_path: Path
+) -> None:
+    (tmp_path / "shown").write_text(json.dumps({"17": "w" * 15}))
+    assert account(transport).stdout == "asked\n"
+    assert states(transport) == []
     transport.close()
 
 

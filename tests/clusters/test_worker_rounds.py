@@ -616,6 +616,23 @@ def test_a_cancel_is_repeated_until_the_job_is_gone(rounds: Rounds) -> None:
     assert len(rounds.batch.controls()) == asked
 
 
+@pytest.mark.parametrize("reused", [True, False])
+def test_nothing_is_asked_for_a_job_that_the_scheduler_does_not_show(rounds: Rounds, reused: bool) -> None:
+    """Where its id was given again, that would be asked for the job of somebody else."""
+    job = rounds.running()
+    if reused:
+        rounds.batch.words = {number: replace(RUNNING, token="w" * 15) for number in rounds.batch.words}
+    else:
+        rounds.batch.words = {}
+    rounds.watch()
+    rounds.site.intake.dismiss(job.id, "the client")
+    for _ in range(3):
+        rounds.watch()
+        rounds.watcher.round()
+        rounds.pass_time(5.1)
+    assert rounds.batch.controls() == []
+
+
 def test_an_outage_is_not_asked_for_each_cancel(rounds: Rounds) -> None:
     """Each would wait for the command's whole time limit."""
     for job in [rounds.running(name) for name in ("one", "two", "three")]:
