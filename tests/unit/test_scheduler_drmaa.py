@@ -100,7 +100,8 @@ def test_which_jobs_live_is_said_with_their_tokens(token: str) -> None:
 def test_accounting_is_the_commands_after_the_session_was_told_of_the_jobs() -> None:
     command = SCHEDULER.accounting_command([KNOWN])
     assert command is not None
-    assert command.argv == (DRMAA, ACCOUNT, "qacct", "-j", TOKEN)
+    commands = SCHEDULER.commands.accounting_command([KNOWN])
+    assert commands is not None and command.argv == (DRMAA, ACCOUNT, *commands.argv)
     assert json.loads(command.stdin) == [{"id": "17", "token": TOKEN}]
 
 
