@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,6 +165,29 @@ def test_accounting_is_not_asked_when_the_session_hangs_on_the_way(transport: Dr
     told.write_text("hang")
     with pytest.raises(TransportError):
         account(transport, timeout=2.0)
+    transport.close()
+
+
+def test_a_process_that_reads_nothing_is_not_waited_for_longer_than_one_that_answers_nothing(
+    transport: DrmaaTransport,
+) -> None:
+    """A request may be larger than a pipe."""
+    states(transport)
+    helper = transport._helper
+    assert helper is not None
+    os.kill(helper.pid, signal.SIGSTOP)
+    guard = threading.Timer(30, helper.kill)
+    guard.start()
+    with pytest.raises(TransportError, match="in time"):
+        transport.run(Command((DRMAA, SUBMIT), Template(TOKEN, "/job.sh", "/", 300_000 * "x").dump()), 2)
+    guard.cancel()
+    assert states(transport) == []
+    transport.close()
+
+
+def test_a_request_larger_than_a_pipe_arrives(transport: DrmaaTransport) -> None:
+    completed = transport.run(Command((DRMAA, 300_000 * "x")), 30)
+    assert completed.exit_code == NO_REQUEST
     transport.close()
 
 

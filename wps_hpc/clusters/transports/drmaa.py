@@ -160,19 +160,23 @@ class DrmaaTransport:
                 )
             except OSError as error:
                 raise TransportError(f"no DRMAA session could be started: {error}", may_have_run=False) from error
+            assert self._helper.stdin is not None
+            # One that reads nothing must not be waited for without a limit.
+            os.set_blocking(self._helper.stdin.fileno(), False)
         return self._helper
 
     def _exchange(self, helper: subprocess.Popen[bytes], line: bytes, deadline: float) -> Any:
         """Send a line, and wait for the one that answers it; raises OSError and ValueError."""
         assert helper.stdin is not None and helper.stdout is not None
-        helper.stdin.write(line)
-        helper.stdin.flush()
+        to, answers = helper.stdin.fileno(), helper.stdout.fileno()
+        unsent = memoryview(line)
+        while unsent:
+            _await((), (to,), deadline)
+            unsent = unsent[os.write(to, unsent) :]
         answer = b""
         while not answer.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([helper.stdout], (), (), left)[0]:
-                raise OSError("no answer in time")
-            part = os.read(helper.stdout.fileno(), 1 << 16)
+            _await((answers,), (), deadline)
+            part = os.read(answers, 1 << 16)
             if not part:
                 raise OSError("its process has ended")
             answer += part
@@ -188,6 +192,13 @@ class DrmaaTransport:
             if stream is not None:
                 with contextlib.suppress(OSError):  # what was not sent any more
                     stream.close()
+
+
+def _await(readable: Sequence[int], writable: Sequence[int], deadline: float) -> None:
+    """Until a descriptor is ready; raises OSError."""
+    left = deadline - time.monotonic()
+    if left <= 0 or not any(select.select(readable, writable, (), left)):
+        raise OSError("no answer in time")
 
 
 def _left(deadline: float) -> float:
