@@ -674,13 +674,15 @@ def test_a_wish_that_came_true_is_over(rounds: Rounds) -> None:
     assert rounds.batch.controls() == ["suspend"]
 
 
-def test_a_wish_that_is_refused_is_dropped_and_said(rounds: Rounds) -> None:
+def test_a_wish_that_is_refused_is_dropped_and_said(rounds: Rounds, caplog: pytest.LogCaptureFixture) -> None:
+    """To the client in neutral words; the scheduler's own, which may name hosts and accounts, are for the operator."""
     job = rounds.running()
     rounds.batch.controls_refused = True
     rounds.site.store.request_hold(job.id)
     rounds.watch()
     told = rounds.site.job(job.id)
-    assert (told.wish, told.reason) == (None, "hold was refused: not allowed here")
+    assert (told.wish, told.reason) == (None, "the scheduler refused to hold the job")
+    assert "not allowed here" in caplog.text
 
 
 def test_a_release_that_comes_while_the_desk_holds_is_not_lost(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -503,7 +503,9 @@ class Watcher:
         outcome = self.cluster.control(action, _known(one.submission))
         log.info("job %s: %s asked of %s: %s", one.job.id, action, self.cluster.name, outcome)
         if not outcome.done and not outcome.gone and action is not Control.CANCEL:
-            self._drop_wish(one.job, {"wish": None, "reason": f"{action} was refused: {outcome.why}"})
+            # Its own words, which clients must not see, are in the log.
+            log.warning("job %s: %s was refused: %s", one.job.id, action, outcome.why)
+            self._drop_wish(one.job, {"wish": None, "reason": f"the scheduler refused to {action} the job"})
 
     def _fulfilled(self, job: Job) -> None:
         """A wish that came true is over: what somebody does later with the scheduler's own commands is not undone."""
