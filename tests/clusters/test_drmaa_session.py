@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.clusters.site import until
-from wps_hpc.clusters.transports.base import Command, Completed, TransportError
+from wps_hpc.clusters.transports.base import Command, Completed, NoSuchProgram, TransportError
 from wps_hpc.clusters.transports.drmaa import (
     ACCOUNT,
     DRMAA,
@@ -20,6 +22,7 @@ from wps_hpc.clusters.transports.drmaa import (
     SUBMIT,
     DrmaaTransport,
     Job,
+    Living,
     Template,
 )
 
@@ -59,7 +62,13 @@ def told(tmp_path: Path) -> Path:
 @pytest.fixture
 def transport(tmp_path: Path, told: Path) -> DrmaaTransport:
     """A transport with that session; it is closed by the test's end, as its process ends with its input."""
-    return DrmaaTransport(tmp_path / "libdrmaa.so", {"PYTHONPATH": str(tmp_path)})
+    shown = tmp_path / "shown"
+    shown.write_text(json.dumps({"17": TOKEN}))
+    living = Living(
+        Command(("cat", str(shown))),
+        lambda completed: json.loads(completed.stdout) if completed.exit_code == 0 else None,
+    )
+    return DrmaaTransport(tmp_path / "libdrmaa.so", {"PYTHONPATH": str(tmp_path)}, living)
 
 
 def account(transport: DrmaaTransport, timeout: float = 30) -> Completed:
@@ -126,8 +135,29 @@ def test_accounting_says_nothing_of_jobs_that_the_session_could_not_be_told_of(
     if opened:
         states(transport)
     told.write_text("away")
-    completed = account(transport)
-    assert completed.exit_code != 0 and "asked" not in completed.stdout and "nobody answers" in completed.stderr
+    with pytest.raises(TransportError, match="nobody answers"):
+        account(transport)
+    transport.close()
+
+
+def test_accounting_says_nothing_when_nobody_says_which_jobs_live(transport: DrmaaTransport, tmp_path: Path) -> None:
+    """Nor when there is no command for it: «no accounting» is another thing."""
+    (tmp_path / "shown").unlink()
+    with pytest.raises(TransportError, match="which jobs live"):
+        account(transport)
+    transport.living = replace(transport.living, command=Command(("/no/such/qstat",)))
+    with pytest.raises(TransportError) as failed:
+        account(transport)
+    assert not isinstance(failed.value, NoSuchProgram)
+    transport.close()
+
+
+def test_a_job_of_somebody_else_with_the_same_id_is_not_taken_for_ours(
+    transport: DrmaaTransport, tmp_path: Path
+) -> None:
+    (tmp_path / "shown").write_text(json.dumps({"17": "w" * 15}))
+    assert account(transport).stdout == "asked\n"
+    assert states(transport) == []
     transport.close()
 
 
@@ -135,6 +165,29 @@ def test_accounting_is_not_asked_when_the_session_hangs_on_the_way(transport: Dr
     told.write_text("hang")
     with pytest.raises(TransportError):
         account(transport, timeout=2.0)
+    transport.close()
+
+
+def test_a_process_that_reads_nothing_is_not_waited_for_longer_than_one_that_answers_nothing(
+    transport: DrmaaTransport,
+) -> None:
+    """A request may be larger than a pipe."""
+    states(transport)
+    helper = transport._helper
+    assert helper is not None
+    os.kill(helper.pid, signal.SIGSTOP)
+    guard = threading.Timer(30, helper.kill)
+    guard.start()
+    with pytest.raises(TransportError, match="in time"):
+        transport.run(Command((DRMAA, SUBMIT), Template(TOKEN, "/job.sh", "/", 300_000 * "x").dump()), 2)
+    guard.cancel()
+    assert states(transport) == []
+    transport.close()
+
+
+def test_a_request_larger_than_a_pipe_arrives(transport: DrmaaTransport) -> None:
+    completed = transport.run(Command((DRMAA, 300_000 * "x")), 30)
+    assert completed.exit_code == NO_REQUEST
     transport.close()
 
 

@@ -635,6 +635,23 @@ def test_a_cancel_is_repeated_until_the_job_is_gone(rounds: Rounds) -> None:
     assert len(rounds.batch.controls()) == asked
 
 
+@pytest.mark.parametrize("reused", [True, False])
+def test_nothing_is_asked_for_a_job_that_the_scheduler_does_not_show(rounds: Rounds, reused: bool) -> None:
+    """Where its id was given again, that would be asked for the job of somebody else."""
+    job = rounds.running()
+    if reused:
+        rounds.batch.words = {number: replace(RUNNING, token="w" * 15) for number in rounds.batch.words}
+    else:
+        rounds.batch.words = {}
+    rounds.watch()
+    rounds.site.intake.dismiss(job.id, "the client")
+    for _ in range(3):
+        rounds.watch()
+        rounds.watcher.round()
+        rounds.pass_time(5.1)
+    assert rounds.batch.controls() == []
+
+
 def test_an_outage_is_not_asked_for_each_cancel(rounds: Rounds) -> None:
     """Each would wait for the command's whole time limit."""
     for job in [rounds.running(name) for name in ("one", "two", "three")]:
@@ -676,13 +693,15 @@ def test_a_wish_that_came_true_is_over(rounds: Rounds) -> None:
     assert rounds.batch.controls() == ["suspend"]
 
 
-def test_a_wish_that_is_refused_is_dropped_and_said(rounds: Rounds) -> None:
+def test_a_wish_that_is_refused_is_dropped_and_said(rounds: Rounds, caplog: pytest.LogCaptureFixture) -> None:
+    """To the client in neutral words; the scheduler's own, which may name hosts and accounts, are for the operator."""
     job = rounds.running()
     rounds.batch.controls_refused = True
     rounds.site.store.request_hold(job.id)
     rounds.watch()
     told = rounds.site.job(job.id)
-    assert (told.wish, told.reason) == (None, "hold was refused: not allowed here")
+    assert (told.wish, told.reason) == (None, "the scheduler refused to hold the job")
+    assert "not allowed here" in caplog.text
 
 
 def test_a_release_that_comes_while_the_desk_holds_is_not_lost(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from wps_hpc.clusters.schedulers.base import (
     Control,
-    ControlOutcome,
     CouldNotAsk,
     JobOrder,
     JobWord,
@@ -79,19 +78,30 @@ def test_only_what_is_certain_counts_as_refused(completed: Completed, kind: type
     assert getattr(outcome, "transient", False) is transient
 
 
-def test_controls_go_by_id_and_say_when_a_job_is_gone() -> None:
-    assert SCHEDULER.control_command(Control.CANCEL, KNOWN).argv == (DRMAA, "control", "terminate", "17")
-    assert SCHEDULER.read_control(Control.HOLD, Completed(0, "", "")).done
-    assert SCHEDULER.read_control(Control.SUSPEND, Completed(20, "", "suspended already")).done
-    gone = SCHEDULER.read_control(Control.CANCEL, Completed(18, "", "no such job"))
-    assert (gone.done, gone.gone) == (False, True)
-    assert isinstance(SCHEDULER.read_control(Control.CANCEL, Completed(2, "", "")), ControlOutcome)
+@pytest.mark.parametrize("action", Control)
+def test_controls_are_those_of_the_commands(action: Control) -> None:
+    """DRMAA knows only ids, which a cell gives again."""
+    commands = SCHEDULER.commands
+    assert SCHEDULER.control_command(action, KNOWN) == commands.control_command(action, KNOWN)
+    for completed in (Completed(0, "", ""), Completed(1, "", 'denied: job "17" does not exist')):
+        assert SCHEDULER.read_control(action, completed) == commands.read_control(action, completed)
+
+
+@pytest.mark.parametrize("token", [TOKEN, "w" * 15])
+def test_which_jobs_live_is_said_with_their_tokens(token: str) -> None:
+    """What the session is told of is not somebody else's job with the same id."""
+    job = f"<job_list><JB_job_number>17</JB_job_number><JB_name>{token}</JB_name><state>r</state></job_list>"
+    living = SCHEDULER.living()
+    assert living.command == SCHEDULER.commands.query_command()
+    assert living.read(Completed(0, f"<job_info>{job}</job_info>", "")) == {"17": token}
+    assert living.read(Completed(1, "", "Connection refused")) is None
 
 
 def test_accounting_is_the_commands_after_the_session_was_told_of_the_jobs() -> None:
     command = SCHEDULER.accounting_command([KNOWN])
     assert command is not None
-    assert command.argv == (DRMAA, ACCOUNT, "qacct", "-j", TOKEN)
+    commands = SCHEDULER.commands.accounting_command([KNOWN])
+    assert commands is not None and command.argv == (DRMAA, ACCOUNT, *commands.argv)
     assert json.loads(command.stdin) == [{"id": "17", "token": TOKEN}]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import subprocess
 from dataclasses import replace
@@ -166,6 +168,30 @@ def test_jobs_of_others_are_left_out_whatever_they_are_called() -> None:
     assert SCHEDULER.read_accounting(Completed(0, text, ""), [reused]) == {}
 
 
+def test_a_record_of_another_number_is_not_our_jobs_whatever_its_name() -> None:
+    """A name can be read in qstat by everybody, and be given to any job; without a number it has to do."""
+    text = f"{'=' * 62}\njobname {TOKEN}\njobnumber 18\nfailed 0\nexit_status 0\n"
+    ours = f"{'=' * 62}\njobname {TOKEN}\njobnumber 17\nfailed 0\nexit_status 3\n"
+    assert SCHEDULER.read_accounting(Completed(0, text, ""), [KNOWN]) == {}
+    for both in (text + ours, ours + text):
+        answer = SCHEDULER.read_accounting(Completed(0, both, ""), [KNOWN])
+        assert not isinstance(answer, CouldNotAsk)
+        assert {number: word.exit_code for number, word in answer.items()} == {"17": 3}
+    for unknown, key in ((None, "18"), ("forgotten", "forgotten")):
+        answer = SCHEDULER.read_accounting(Completed(0, text, ""), [replace(KNOWN, scheduler_id=unknown)])
+        assert not isinstance(answer, CouldNotAsk) and list(answer) == [key]
+
+
+def test_only_records_of_the_servers_own_account_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account without a name has none that could be asked for."""
+    own = pwd.getpwuid(os.geteuid()).pw_name
+    command = SCHEDULER.accounting_command([replace(KNOWN, scheduler_id=None)])
+    assert command is not None and command.argv == ("qacct", "-o", own, "-j", TOKEN)
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
+    command = SCHEDULER.accounting_command([KNOWN])
+    assert command is not None and command.argv == ("qacct", "-j", TOKEN)
+
+
 def test_the_error_state_is_explained_to_the_client_and_quoted_to_the_operator() -> None:
     command = SCHEDULER.explain_command({"17": queried("Eqw"), "18": queried("r")})
     assert command is not None and command.argv == ("qstat", "-xml", "-j", TOKEN)
@@ -191,22 +217,28 @@ def test_what_ends_in_the_error_state_is_deleted_by_its_name() -> None:
     ("action", "words"),
     [
         (Control.CANCEL, ("qdel", TOKEN)),
-        (Control.HOLD, ("qhold", TOKEN)),
-        (Control.RELEASE, ("qrls", TOKEN)),
-        (Control.SUSPEND, ("qmod", "-sj", TOKEN)),
-        (Control.RESUME, ("qmod", "-usj", TOKEN)),
+        (Control.HOLD, ("qhold", "17")),
+        (Control.RELEASE, ("qrls", "17")),
+        (Control.SUSPEND, ("qmod", "-sj", "17")),
+        (Control.RESUME, ("qmod", "-usj", "17")),
     ],
 )
-def test_whatever_is_asked_is_asked_of_the_token(action: Control, words: tuple[str, ...]) -> None:
+def test_a_cancel_goes_by_the_token_and_the_rest_by_the_id_where_it_is_known(
+    action: Control, words: tuple[str, ...]
+) -> None:
+    """By a name that somebody else's job has too, qhold and qmod fail although they did what was asked."""
     assert SCHEDULER.control_command(action, KNOWN).argv == words
+    for unknown in (None, "forgotten"):
+        command = SCHEDULER.control_command(action, replace(KNOWN, scheduler_id=unknown))
+        assert command.argv == (*words[:-1], TOKEN)
 
 
 def test_accounting_is_asked_by_name_and_of_many_by_pattern() -> None:
     """Never from a day on: that leaves out whatever has not started, which several jobs in the error state have not."""
     one = SCHEDULER.accounting_command([KNOWN])
-    assert one is not None and one.argv == ("qacct", "-j", TOKEN)
+    assert one is not None and one.argv[-2:] == ("-j", TOKEN)
     many = SCHEDULER.accounting_command([KNOWN, replace(KNOWN, token="w" * 15)])
-    assert many is not None and many.argv == ("qacct", "-j", "w" + 14 * "?")
+    assert many is not None and many.argv[-2:] == ("-j", "w" + 14 * "?") and "-b" not in many.argv
     assert dict(many.env)["TZ"] == "UTC"
 
 

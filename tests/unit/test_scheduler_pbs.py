@@ -300,6 +300,16 @@ def test_a_users_environment_cannot_hide_everybodys_jobs() -> None:
     assert answer == SCHEDULERS["openpbs"].read_query(Completed(0, stdout, "")) != {}
 
 
+@pytest.mark.parametrize("control", ["\x00", "\x08", "\x0b", "\x0c", "\x1b", "\x1f", "\ufffe", "\uffff", "\udc80"])
+def test_a_control_character_of_some_user_cannot_hide_everybodys_jobs(control: str) -> None:
+    """«qsub -V» carries whatever is set, as LESS_TERMCAP_mb=ESC[…; TORQUE writes it into its XML as it is."""
+    stdout = renamed(yaml.safe_load((RECORDED / "torque" / "qstat_x_running.yaml").read_text())["stdout"])
+    odd = stdout.replace("<Variable_List>", f"<Variable_List>LESS_TERMCAP_mb={control}[1;31m,")
+    assert odd != stdout
+    answer = SCHEDULERS["torque"].read_query(Completed(0, odd, ""))
+    assert answer == SCHEDULERS["torque"].read_query(Completed(0, stdout, "")) != {}
+
+
 @pytest.mark.parametrize(
     "completed",
     [

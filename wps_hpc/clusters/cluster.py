@@ -288,7 +288,8 @@ def build_clusters(settings: config.Settings) -> Mapping[str, Cluster]:
 def _build(name: str, own: config.Cluster, storage: config.Storage) -> Cluster:
     transport, scheduler = TRANSPORTS[own.scheduler](storage), SCHEDULERS[own.scheduler](own)
     if own.drmaa_library is not None and isinstance(scheduler, GridEngineScheduler):
-        transport, scheduler = DrmaaTransport(own.drmaa_library, own.command_environment), DrmaaScheduler(scheduler)
+        scheduler = DrmaaScheduler(scheduler)
+        transport = DrmaaTransport(own.drmaa_library, own.command_environment, scheduler.living())
     return Cluster(
         name=name,
         settings=own,

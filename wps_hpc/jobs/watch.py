@@ -311,6 +311,7 @@ class Watcher:
     _seen: dict[str, JobWord] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
     _asked: dict[str, tuple[Control, float]] = field(default_factory=dict)
+    _absent: frozenset[str] = frozenset()
     _looked: float | None = None
 
     def round(self, poked: Collection[str] = ()) -> float | None:
@@ -364,6 +365,7 @@ class Watcher:
         verdicts = [self._conclude(one, words[one.job.id]) for one in news if one not in absent]
         stored = self._store_all(verdicts + self._account(absent))
         if not isinstance(answer, CouldNotAsk):
+            self._absent = frozenset(one.job.id for one in absent)
             # Each request to a scheduler that is away would wait for the command's whole time limit.
             for one in followed:
                 self._control(replace(one, job=stored.get(one.job.id, one.job)))
@@ -487,6 +489,8 @@ class Watcher:
             self.cluster.forget([_known(one.followed.submission) for one in done])
 
     def _control(self, one: _Followed) -> None:
+        if one.job.id in self._absent:
+            return  # what has its id now may be the job of somebody else
         action = _wish(one.job, self._seen.get(one.job.id))
         if action is None:
             self._fulfilled(one.job)
@@ -499,7 +503,9 @@ class Watcher:
         outcome = self.cluster.control(action, _known(one.submission))
         log.info("job %s: %s asked of %s: %s", one.job.id, action, self.cluster.name, outcome)
         if not outcome.done and not outcome.gone and action is not Control.CANCEL:
-            self._drop_wish(one.job, {"wish": None, "reason": f"{action} was refused: {outcome.why}"})
+            # Its own words, which clients must not see, are in the log.
+            log.warning("job %s: %s was refused: %s", one.job.id, action, outcome.why)
+            self._drop_wish(one.job, {"wish": None, "reason": f"the scheduler refused to {action} the job"})
 
     def _fulfilled(self, job: Job) -> None:
         """A wish that came true is over: what somebody does later with the scheduler's own commands is not undone."""

@@ -1,4 +1,4 @@
-"""Grid Engine by DRMAA 1.0 (GFD.22) instead of its commands: to submit, to ask for states, and to control.
+"""Grid Engine by DRMAA 1.0 (GFD.22) instead of its commands: to submit and to ask for states.
 
 DRMAA gives one job's state at a time, knows only ids, and forgets exit codes with its session; so it never proves that
 a job has succeeded, or even ended well. A job that it calls finished is left out of the answer: then what the launcher
@@ -29,7 +29,7 @@ from wps_hpc.clusters.schedulers.base import (
 from wps_hpc.clusters.schedulers.gridengine import GridEngineScheduler
 from wps_hpc.clusters.schedulers.gridengine_words import NOT_NOW, NOT_REACHED, NOT_TAKEN
 from wps_hpc.clusters.transports.base import Command, Completed
-from wps_hpc.clusters.transports.drmaa import ACCOUNT, CONTROL, DRMAA, NO_SESSION, STATES, SUBMIT, Job, Template
+from wps_hpc.clusters.transports.drmaa import ACCOUNT, DRMAA, NO_SESSION, STATES, SUBMIT, Job, Living, Template
 
 #: ``drmaa_job_ps`` states. None: finished, as far as DRMAA knows; others say how.
 PHASES: Mapping[str, Phase | None] = {
@@ -55,16 +55,6 @@ _REFUSALS: Mapping[int, tuple[str, bool]] = {
     16: (NOT_NOW, True),  # try later
     17: (NOT_TAKEN, False),  # denied
     NO_SESSION: (NOT_REACHED, True),
-}
-_INVALID_JOB = 18
-#: It is in the wanted state already, or on its way there.
-_INCONSISTENT = range(19, 23)
-_ACTIONS: Mapping[Control, str] = {
-    Control.CANCEL: "terminate",
-    Control.HOLD: "hold",
-    Control.RELEASE: "release",
-    Control.SUSPEND: "suspend",
-    Control.RESUME: "resume",
 }
 
 
@@ -144,14 +134,22 @@ class DrmaaScheduler:
         return self.commands.forget_command(known)
 
     def control_command(self, action: Control, known: Known) -> Command:
-        """See ``Scheduler.control_command``."""
-        return Command((DRMAA, CONTROL, _ACTIONS[action], known.scheduler_id or known.token))
+        """See ``Scheduler.control_command``. Not by DRMAA: that goes by ids, which a cell gives again."""
+        return self.commands.control_command(action, known)
 
     def read_control(self, action: Control, completed: Completed) -> ControlOutcome:
         """See ``Scheduler.read_control``."""
-        if completed.exit_code == 0 or completed.exit_code in _INCONSISTENT:
-            return ControlOutcome(done=True)
-        return ControlOutcome(done=False, gone=completed.exit_code == _INVALID_JOB, why=_said(completed))
+        return self.commands.read_control(action, completed)
+
+    def living(self) -> Living:
+        """How the transport learns whose jobs live."""
+        return Living(self.commands.query_command(), self._tokens)
+
+    def _tokens(self, completed: Completed) -> Mapping[str, str] | None:
+        answer = self.commands.read_query(completed)
+        if isinstance(answer, CouldNotAsk):
+            return None
+        return {number: word.token for number, word in answer.items() if word.token is not None}
 
 
 def _words(text: str) -> list[tuple[str, JobWord | None]]:

@@ -1,12 +1,14 @@
 """The dialect of Grid Engine (6.2 and its descendants), by its command line: qsub, qstat, qacct, qdel, qhold and qmod.
 
-A job's identity is its name, which is the submission's token; every command takes it. The launcher keeps walltime and
-memory itself: h_rt is SIGKILL without a warning, and h_vmem counts address space, which Python and container runtimes
-take far more of than they use. What Grid Engine is asked for is more, and a backstop.
+A job's identity is its name, which is the submission's token; its number is never believed without it. The launcher
+keeps walltime and memory itself: h_rt is SIGKILL without a warning, and h_vmem counts address space, which Python and
+container runtimes take far more of than they use. What Grid Engine is asked for is more, and a backstop.
 """
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -154,9 +156,8 @@ class GridEngineScheduler:
 
         Not from a day on (-b): that leaves out jobs which could not be started.
         """
-        if len(known) == 1:
-            return self._command("qacct", "-j", known[0].token, env=_UTC)
-        return self._command("qacct", "-j", _ANY_TOKEN, env=_UTC)
+        token = known[0].token if len(known) == 1 else _ANY_TOKEN
+        return self._command("qacct", *_owned(), "-j", token, env=_UTC)
 
     def read_accounting(self, completed: Completed, known: Sequence[Known]) -> QueryAnswer:
         """See ``Scheduler.read_accounting``. Records come seconds late; of a job deleted while it waited, never."""
@@ -167,15 +168,22 @@ class GridEngineScheduler:
             found = list(_accounted(completed.stdout))
         except ValueError as error:
             return CouldNotAsk(f"unreadable answer of accounting: {error}")
-        return {ids[word.token] or key: word for key, word in found if word.token in ids}
+        named = ((key, ids[word.token], word) for key, word in found if word.token in ids)
+        # Of the same name, but another number, is somebody else's.
+        return {own or key: word for key, own, word in named if own == key or not _ID.fullmatch(own or "")}
 
     def forget_command(self, known: Sequence[Known]) -> Command | None:
         """See ``Scheduler.forget_command``. A job in the error state stays in the queue until it is deleted."""
         return self._command("qdel", *(each.token for each in known))
 
     def control_command(self, action: Control, known: Known) -> Command:
-        """See ``Scheduler.control_command``."""
-        return self._command(*_COMMANDS[action], known.token)
+        """See ``Scheduler.control_command``. What cannot be undone goes by the token, in case the id was given again.
+
+        For the rest somebody else's job of the same name, which may not be touched, would make a failure of it.
+        """
+        number = known.scheduler_id or ""
+        by_id = action is not Control.CANCEL and _ID.fullmatch(number)
+        return self._command(*_COMMANDS[action], number if by_id else known.token)
 
     def read_control(self, action: Control, completed: Completed) -> ControlOutcome:
         """See ``Scheduler.read_control``."""
@@ -207,6 +215,14 @@ class GridEngineScheduler:
 
     def _command(self, *argv: str, stdin: bytes = b"", env: tuple[tuple[str, str], ...] = ()) -> Command:
         return Command(argv, stdin, (*self.settings.command_environment.items(), *env))
+
+
+def _owned() -> tuple[str, ...]:
+    """The option of qacct for the account that runs the commands."""
+    try:
+        return ("-o", pwd.getpwuid(os.geteuid()).pw_name)
+    except KeyError:
+        return ()
 
 
 def _perhaps_taken(text: str) -> bool:

@@ -19,6 +19,8 @@ _TEXT_JOB = re.compile(r"Job Id:\s*(\S+)\s*")
 _JSON_NAMES = frozenset({"timestamp", "pbs_version", "pbs_server", "Jobs"})
 #: A job's environment: any user's, with whatever characters it has. Nothing in it is needed.
 _ENVIRONMENT = re.compile(r'^(\t+)"Variable_List":\s*\{\n(?:.*\n)*?\1\},?\n', re.MULTILINE)
+#: Characters that XML does not have: of any user's environment, too.
+_NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True, remove_comments=True)
 
 
@@ -46,7 +48,7 @@ def _nothing(_: str) -> Iterator[tuple[str, Row]]:
 
 def _xml(text: str) -> Iterator[tuple[str, Row]]:
     try:
-        root = etree.fromstring(text.strip().encode(), _PARSER)
+        root = etree.fromstring(_NOT_XML.sub("?", text.strip()).encode(), _PARSER)
     except etree.XMLSyntaxError as error:
         raise ValueError(f"no XML: {error}") from error
     if root.tag != "Data" or any(job.tag != "Job" for job in root):

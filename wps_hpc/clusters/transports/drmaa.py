@@ -15,18 +15,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wps_hpc.clusters.environment import clean_environment
-from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, TransportError
+from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, NoSuchProgram, TransportError
 from wps_hpc.clusters.transports.local import LocalTransport
 
 #: The first word of a command that is a request; the second says which. What else there is, is a command of its own.
 DRMAA = "drmaa"
-SUBMIT, STATES, CONTROL, ACCOUNT, LEARN = "submit", "states", "control", "account", "learn"
+SUBMIT, STATES, ACCOUNT, LEARN = "submit", "states", "account", "learn"
 #: Answers are numbered as DRMAA's errors are; these are ours: there is no session, there is no such request.
 NO_SESSION, NO_REQUEST = 100, 101
 _HELPER = "wps_hpc.clusters.transports.drmaa_helper"
@@ -61,12 +61,24 @@ class Job:
         return json.dumps([asdict(job) for job in jobs]).encode()
 
 
+@dataclass(frozen=True)
+class Living:
+    """A command of the batch system's own that shows the jobs which live, and what reads their tokens by id from it.
+
+    ``read`` returns None where the command was not answered. DRMAA says of an id only that there is such a job.
+    """
+
+    command: Command
+    read: Callable[[Completed], Mapping[str, str] | None]
+
+
 @dataclass
 class DrmaaTransport:
     """Carries requests to the session's process, one at a time, and commands to this host."""
 
     library: Path
     environment: Mapping[str, str]
+    living: Living
     _local: LocalTransport = field(default_factory=LocalTransport)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _helper: subprocess.Popen[bytes] | None = None
@@ -78,12 +90,30 @@ class DrmaaTransport:
         kind, *words = command.argv[1:]
         if kind != ACCOUNT:
             return self._request(kind, words, command.stdin, timeout)
-        began = time.monotonic()
-        learned = self._request(LEARN, (), command.stdin, timeout)
+        deadline = time.monotonic() + timeout
+        self._learn(json.loads(command.stdin), deadline)
+        return self._local.run(Command(tuple(words), env=command.env), _left(deadline))
+
+    def _learn(self, jobs: Sequence[Mapping[str, str]], deadline: float) -> None:
+        """Tell the session of those jobs that live. Raises TransportError: then accounting has no word on them.
+
+        It is silent on a job that runs, as is a session that was not told of it.
+        """
+        tokens = self._living(deadline)
+        wanted = [job for job in jobs if tokens.get(job["id"]) == job["token"]]
+        learned = self._request(LEARN, (), json.dumps(wanted).encode(), _left(deadline))
         if learned.exit_code != 0:
-            return learned  # accounting is silent on a job that runs, and so is a session that was not told of it
-        left = max(1.0, timeout - (time.monotonic() - began))
-        return self._local.run(Command(tuple(words), env=command.env), left)
+            raise TransportError(f"the DRMAA session cannot be told of jobs: {learned.stderr}", may_have_run=True)
+
+    def _living(self, deadline: float) -> Mapping[str, str]:
+        try:
+            completed = self._local.run(self.living.command, _left(deadline))
+        except NoSuchProgram as error:  # which would mean that there is no accounting
+            raise TransportError(str(error), may_have_run=False) from error
+        tokens = self.living.read(completed)
+        if tokens is None:
+            raise TransportError(f"nobody says which jobs live: {completed.stderr.strip()}", may_have_run=False)
+        return tokens
 
     def put(self, source: Path, target: str) -> None:
         """See ``Transport.put``."""
@@ -130,19 +160,23 @@ class DrmaaTransport:
                 )
             except OSError as error:
                 raise TransportError(f"no DRMAA session could be started: {error}", may_have_run=False) from error
+            assert self._helper.stdin is not None
+            # One that reads nothing must not be waited for without a limit.
+            os.set_blocking(self._helper.stdin.fileno(), False)
         return self._helper
 
     def _exchange(self, helper: subprocess.Popen[bytes], line: bytes, deadline: float) -> Any:
         """Send a line, and wait for the one that answers it; raises OSError and ValueError."""
         assert helper.stdin is not None and helper.stdout is not None
-        helper.stdin.write(line)
-        helper.stdin.flush()
+        to, answers = helper.stdin.fileno(), helper.stdout.fileno()
+        unsent = memoryview(line)
+        while unsent:
+            _await((), (to,), deadline)
+            unsent = unsent[os.write(to, unsent) :]
         answer = b""
         while not answer.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([helper.stdout], (), (), left)[0]:
-                raise OSError("no answer in time")
-            part = os.read(helper.stdout.fileno(), 1 << 16)
+            _await((answers,), (), deadline)
+            part = os.read(answers, 1 << 16)
             if not part:
                 raise OSError("its process has ended")
             answer += part
@@ -158,6 +192,18 @@ class DrmaaTransport:
             if stream is not None:
                 with contextlib.suppress(OSError):  # what was not sent any more
                     stream.close()
+
+
+def _await(readable: Sequence[int], writable: Sequence[int], deadline: float) -> None:
+    """Until a descriptor is ready; raises OSError."""
+    left = deadline - time.monotonic()
+    if left <= 0 or not any(select.select(readable, writable, (), left)):
+        raise OSError("no answer in time")
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then; one at least, for a command that is due."""
+    return max(1.0, deadline - time.monotonic())
 
 
 def _completed(answer: Any) -> Completed:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from wps_hpc.clusters.transports.drmaa import CONTROL, LEARN, NO_REQUEST, NO_SESSION, STATES, SUBMIT
+from wps_hpc.clusters.transports.drmaa import LEARN, NO_REQUEST, NO_SESSION, STATES, SUBMIT
 
 _FINISHED = ("done", "failed")
 #: An error that python-drmaa has no class for comes as a text with its number.
@@ -68,12 +68,6 @@ class Session:
                 self._jobs[job["id"]] = job["token"]
         return ""
 
-    def control(self, words: Sequence[str], given: str) -> str:
-        """Hold, release, suspend, resume or terminate one job."""
-        action, number = words
-        self._session().control(number, action)
-        return ""
-
     def _session(self) -> Any:
         if self._opened is None:
             try:
@@ -110,7 +104,6 @@ def answered(session: Session, line: str) -> Mapping[str, Any]:
         SUBMIT: session.submit,
         STATES: session.states,
         LEARN: session.learn,
-        CONTROL: session.control,
     }
     try:
         request = json.loads(line)
