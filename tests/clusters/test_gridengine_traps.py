@@ -11,14 +11,14 @@ import pytest
 
 from tests.clusters.hpc import scheduler_id, told
 from tests.clusters.site import Site, until
-from tests.clusters.test_drmaa import drmaa, helpers
-from tests.clusters.test_gridengine import leave, make_site
+from tests.clusters.systems import DrmaaSystem
+from tests.clusters.test_drmaa import helpers, system
 from tests.services.gridengine import GridEngine
 from wps_hpc.jobs.job import JobState
 
 pytestmark = pytest.mark.cluster
 
-__all__ = ["drmaa"]
+__all__ = ["system"]
 
 
 @contextmanager
@@ -63,10 +63,15 @@ def change_nothing(site: Site) -> None:
     ids=["hung master", "dead master and session", "dead master and worker"],
 )
 def test_by_drmaa_no_outage_makes_a_running_job_lost(
-    grid_engine: GridEngine, drmaa: str, outage: Callable[[GridEngine], object], change: Callable[[Site], None]
+    grid_engine: GridEngine,
+    system: DrmaaSystem,
+    outage: Callable[[GridEngine], object],
+    change: Callable[[Site], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever session comes after it knows of no job; and accounting, which is a file, is silent on one that runs."""
-    site = make_site(grid_engine, more=drmaa, command_seconds=2.0, lost_seconds=1.0)
+    monkeypatch.setattr(DrmaaSystem, "lost_seconds", 1.0)
+    site = system.make_site(command_seconds=2.0)
     go = site.folder / "go"
     try:
         site.start_worker()
@@ -85,12 +90,15 @@ def test_by_drmaa_no_outage_makes_a_running_job_lost(
         assert site.ended(job.id).state is JobState.SUCCEEDED
         assert site.runs() == {"one"}
     finally:
-        leave(site, grid_engine)
+        system.leave(site)
 
 
-def test_several_jobs_that_never_started_are_all_explained(grid_engine: GridEngine, drmaa: str) -> None:
+def test_several_jobs_that_never_started_are_all_explained(
+    grid_engine: GridEngine,
+    system: DrmaaSystem,
+) -> None:
     """In accounting they have no start."""
-    site = make_site(grid_engine, more=drmaa)
+    site = system.make_site()
     try:
         site.start_worker()
         grid_engine.run("qmod", "-d", "long.q")
@@ -103,4 +111,4 @@ def test_several_jobs_that_never_started_are_all_explained(grid_engine: GridEngi
             grid_engine.run("qmod", "-e", "long.q")
         assert {told(site, job, job.created) for job in jobs} == {("failed", "could not start")}
     finally:
-        leave(site, grid_engine)
+        system.leave(site)
