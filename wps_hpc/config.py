@@ -67,6 +67,10 @@ class Server(Section):
         """The public address without a trailing slash."""
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
 
+    def outputs_url(self, job_id: str) -> str:
+        """The address below which the output files of a job are found, without a trailing slash."""
+        return f"{self.base_url}/outputs/{job_id}"
+
 
 class ServiceMetadata(Section):
     """What capabilities documents say about the service and its provider."""

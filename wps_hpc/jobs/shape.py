@@ -14,7 +14,15 @@ from dataclasses import is_dataclass
 from functools import lru_cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, NestedValue, Value, Values
+from joblauncher.formats.values import (
+    BoundingBoxValue,
+    FileValue,
+    LinkValue,
+    LiteralValue,
+    NestedValue,
+    Value,
+    Values,
+)
 from wps_hpc.processes import literals
 from wps_hpc.processes.description import (
     BoundingBoxData,
@@ -27,6 +35,8 @@ from wps_hpc.processes.formats import same_mime
 
 #: Nested outputs deeper than this are not a process's but an attack.
 DEEPEST = 20
+#: Addresses of outputs that lie elsewhere; any other scheme may be something that a browser runs.
+_ADDRESS = re.compile("(?:https?|ftp)://", re.IGNORECASE)
 #: What XML 1.0 §2.2 does not allow, and lone surrogates, which no encoding has.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -103,6 +113,7 @@ def files(outputs: Values) -> Iterator[tuple[str, FileValue]]:
     for name, value in leaves(outputs):
         if isinstance(value, FileValue):
             yield name, value
+            yield from ((name, part) for part in value.parts)
 
 
 def leaves(outputs: Values) -> Iterator[tuple[str, Value]]:
@@ -154,7 +165,9 @@ def _check_literal(name: str, data: LiteralData, value: LiteralValue) -> None:
     _check_listed(name, "unit", value.uom, data.uoms)
 
 
-def _check_complex(name: str, data: ComplexData, value: FileValue) -> None:
+def _check_complex(name: str, data: ComplexData, value: FileValue | LinkValue) -> None:
+    if isinstance(value, LinkValue) and not _ADDRESS.match(value.href):
+        raise Misfit(f"The output {name} is a link that does not lead to http, https or ftp.")
     if not any(same_mime(value.mime_type, item.mime_type) for item in data.formats):
         raise Misfit(f"The output {name} has the format {clean(value.mime_type, 100)}, which is not described.")
 
@@ -174,9 +187,9 @@ def _check_nested(_name: str, data: NestedOutputs, value: NestedValue) -> None:
     check_outputs(value.values, data.outputs, ())
 
 
-_CHECKS: Mapping[type, tuple[type, Callable[[str, Any, Any], None]]] = {
+_CHECKS: Mapping[type, tuple[Any, Callable[[str, Any, Any], None]]] = {
     LiteralData: (LiteralValue, _check_literal),
-    ComplexData: (FileValue, _check_complex),
+    ComplexData: ((FileValue, LinkValue), _check_complex),
     BoundingBoxData: (BoundingBoxValue, _check_box),
     NestedOutputs: (NestedValue, _check_nested),
 }

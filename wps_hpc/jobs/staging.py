@@ -307,10 +307,11 @@ def _is_whole(path: Path, value: FileValue) -> bool:
 def _file_value(slot: _Slot, path: str, size: int, replied: str | None, *, shared: bool = False) -> FileValue:
     """The input as a file, in the format that the client gave, or else in one that reply and process agree on."""
     given = slot.reference
+    value = FileValue(path, given.mime_type or "", given.encoding, given.schema, size, shared, given.href)
     if given.mime_type is not None:
-        return FileValue(path, given.mime_type, given.encoding, given.schema, size, shared)
+        return value
     found = _agreed_format(slot, replied)
-    return FileValue(path, found.mime_type, given.encoding, given.schema or found.schema, size, shared)
+    return replace(value, mime_type=found.mime_type, schema=given.schema or found.schema)
 
 
 def _agreed_format(slot: _Slot, replied: str | None) -> Format:

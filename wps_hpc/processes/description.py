@@ -108,7 +108,8 @@ class AllowedRange:
 class LiteralData:
     """One literal value. ``default`` and ``allowed`` hold canonical literal text; empty ``allowed`` means any value.
 
-    ``uoms`` lists the supported units, the default one first.
+    ``uoms`` lists the supported units, the default one first; ``uom_references`` has (unit, URI) where a unit has one.
+    An ``advisory`` list of allowed values is shown to clients, and other values are taken all the same.
     """
 
     data_type: str = "string"
@@ -116,6 +117,8 @@ class LiteralData:
     values_reference: Optional[str] = None
     default: Optional[str] = None
     uoms: tuple[str, ...] = ()
+    uom_references: tuple[tuple[str, str], ...] = ()
+    advisory: bool = False
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,11 @@ def _declared(backend: Backend, job: Job, path: str) -> FileValue | None:
         return None
     for values in backend.results.outputs(job).values():
         for value in values:
-            if isinstance(value, FileValue) and value.path == path:
-                return value
+            if isinstance(value, FileValue):
+                # A file's parts are found by the addresses within it.
+                for file in (value, *value.parts):
+                    if file.path == path:
+                        return file
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lxml import etree
@@ -165,14 +165,15 @@ def _add_type_and_units(element: etree._Element, data: LiteralData) -> None:
     add(element, f"{{{OWS}}}DataType", data.data_type, **reference)
     if data.uoms:
         units = add(element, "UOMs")
-        _add_unit(add(units, "Default"), data.uoms[0])
+        references = dict(data.uom_references)
+        _add_unit(add(units, "Default"), data.uoms[0], references)
         supported = add(units, "Supported")
         for uom in data.uoms:
-            _add_unit(supported, uom)
+            _add_unit(supported, uom, references)
 
 
-def _add_unit(parent: etree._Element, uom: str) -> None:
-    add(parent, f"{{{OWS}}}UOM", uom, **{f"{{{OWS}}}reference": uom if ":" in uom else None})
+def _add_unit(parent: etree._Element, uom: str, references: Mapping[str, str]) -> None:
+    add(parent, f"{{{OWS}}}UOM", uom, **{f"{{{OWS}}}reference": references.get(uom, uom if ":" in uom else None)})
 
 
 def _add_complex(parent: etree._Element, tag: str, data: ComplexData, megabytes: str | None) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from lxml import etree
 
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue, Value
 from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
 from wps_hpc.processes.description import ProcessDescription
@@ -218,15 +218,24 @@ def _add_box(element: etree._Element, value: BoundingBoxValue, wish: OutputWish 
 
 
 def _add_file(element: etree._Element, value: FileValue, wish: OutputWish | None, execution: Execution) -> None:
-    by_reference = wish is not None and wish.transmission is Transmission.REFERENCE
+    said = wish.transmission if wish else None
+    by_reference = value.by_reference if said is None else said is Transmission.REFERENCE
     if not by_reference and (content := _embeddable(value, execution)) is not None:
         _embed(add(element, f"{{{WPS}}}Data"), value, wish, content)
         return
+    _add_reference(element, execution.addresses.output(execution.job, value), value)
+
+
+def _add_link(element: etree._Element, value: LinkValue, wish: OutputWish | None, execution: Execution) -> None:
+    _add_reference(element, value.href, value)
+
+
+def _add_reference(element: etree._Element, href: str, value: FileValue | LinkValue) -> None:
     add(
         element,
         f"{{{WPS}}}Reference",
         None,
-        href=execution.addresses.output(execution.job, value),
+        href=href,
         mimeType=value.mime_type,
         encoding=None if is_base64(value.encoding) else value.encoding,
         schema=value.schema,
@@ -237,6 +246,7 @@ _WRITERS: Mapping[type, Callable[..., None]] = {
     LiteralValue: _add_literal,
     BoundingBoxValue: _add_box,
     FileValue: _add_file,
+    LinkValue: _add_link,
 }
 
 
