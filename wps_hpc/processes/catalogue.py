@@ -182,9 +182,9 @@ def _collected(origin: _Origin, module: ModuleType, source: bytes | None) -> _Or
     """The origin with the processes of its module: those of its ``processes`` list, else all among its attributes."""
     entries: list[Entry] = []
     problems: list[str] = []
-    for name, runnable in _candidates(module):
+    for name, item in _candidates(module):
         try:
-            entries.append(_entry(runnable, module.__name__, source, origin.name))
+            entries.append(_entry(item, module.__name__, source, origin.name))
         except (DescriptionError, PayloadError) as error:
             problems.append(f"{name}: {error}")
     if not entries and not problems:
@@ -192,7 +192,7 @@ def _collected(origin: _Origin, module: ModuleType, source: bytes | None) -> _Or
     return replace(origin, entries=tuple(entries), problem="; ".join(problems) or None)
 
 
-def _candidates(module: ModuleType) -> Iterator[tuple[str, Runnable]]:
+def _candidates(module: ModuleType) -> Iterator[tuple[str, object]]:
     listed = getattr(module, "processes", None)
     if isinstance(listed, (list, tuple)):
         yield from ((f"processes[{index}]", item) for index, item in enumerate(listed))
@@ -200,11 +200,30 @@ def _candidates(module: ModuleType) -> Iterator[tuple[str, Runnable]]:
     # The same process under two names is one.
     unique = {id(item): (name, item) for name, item in vars(module).items() if is_runnable(item)}
     yield from unique.values()
+    if _has_pywps():
+        from wps_hpc.processes import pywps_process
+
+        yield from pywps_process.found_in(module)
 
 
-def _entry(runnable: Runnable, found_in: str, source: bytes | None, origin: str) -> Entry:
-    if not is_runnable(runnable):
-        raise DescriptionError(f"{type(runnable).__name__} is not a process")
+def _has_pywps() -> bool:
+    """Whether anybody has imported PyWPS, an extra: nobody who has not can have processes of it."""
+    return "pywps" in sys.modules
+
+
+def _runnable(item: object) -> Runnable:
+    """A process of whatever kind as something that can be run; raises DescriptionError."""
+    if is_runnable(item):
+        return item  # type: ignore[return-value]
+    if _has_pywps():
+        from wps_hpc.processes import pywps_process
+
+        return pywps_process.adapted(item)
+    raise DescriptionError(f"{type(item).__name__} is not a process")
+
+
+def _entry(item: object, found_in: str, source: bytes | None, origin: str) -> Entry:
+    runnable = _runnable(item)
     checks.check(runnable.description)
     payload, loads, module = dump(runnable, found_in)
     needs_source = module is not None and module.startswith(SOURCE_PREFIX)
@@ -384,6 +403,6 @@ def _taken_in(entries: dict[str, Entry], more: Iterable[Entry]) -> list[str]:
     for entry in more:
         first = entries.setdefault(entry.description.identifier, entry)
         # A process that two modules merely import is one process, not two.
-        if first.runnable is not entry.runnable:
+        if first.runnable != entry.runnable:
             refused.append(f"process '{entry.description.identifier}' is offered by {first.origin} already")
     return refused
