@@ -1,7 +1,6 @@
 """One class for each feature of PyWPS's interface for authors."""
 
 import json
-import os
 from pathlib import Path
 
 from pywps import (
@@ -349,12 +348,18 @@ class Remote(_Stored):
         said = []
         for item in request.inputs["text"]:
             kept = Path(item.file)
-            said.append([item.prop, item.url, kept.name, str(kept.parent) == self.workdir, item.size, item.data])
+            # A second one of the same name gets another: how it is told apart is left open.
+            name = kept.stem.partition("_")[0] + kept.suffix
+            url = item.url if item.prop == "url" else Path(item.url).name
+            said.append([item.prop, url, name, str(kept.parent) == self.workdir, item.size, item.data])
         response.outputs["said"].data = json.dumps(said)
         (first, *_) = request.inputs["text"]
         response.outputs["copy"].file = first.file
         response.outputs["elsewhere"].url = "https://example.org/elsewhere.txt"
-        response.outputs["embedded"].url = first.url
+        if first.prop == "url":
+            response.outputs["embedded"].url = first.url
+        else:
+            response.outputs["embedded"].file = first.file
         return response
 
 
@@ -463,7 +468,7 @@ class Surroundings(_Stored):
         said = {
             "identifier": request.identifier,
             "http_request": getattr(request.http_request, "method", None),
-            "workdir": os.path.isabs(self.workdir) and not os.listdir(self.workdir),
+            "workdir": Path(self.workdir).is_absolute() and not any(Path(self.workdir).iterdir()),
             "own setting": configuration.get_config_value("centre", "motto"),
             "expanded": configuration.get_config_value("centre", "place"),
             "limit": configuration.get_config_value("server", "maxsingleinputsize"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import lru_cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -23,6 +23,7 @@ from joblauncher.formats.values import (
     Value,
     Values,
 )
+from wps_hpc.jobs.validate import crs_key
 from wps_hpc.processes import literals
 from wps_hpc.processes.description import (
     BoundingBoxData,
@@ -162,7 +163,8 @@ def _check_literal(name: str, data: LiteralData, value: LiteralValue) -> None:
         literals.parse(data.data_type, value.text)
     except literals.LiteralError as error:
         raise Misfit(f"The output {name} is not a literal of its type: {clean(str(error), 300)}") from error
-    _check_listed(name, "unit", value.uom, data.uoms)
+    if value.uom is not None and value.uom not in data.uoms:
+        raise Misfit(f"The output {name} has the unit {clean(value.uom, 100)}, which is not described.")
 
 
 def _check_complex(name: str, data: ComplexData, value: FileValue | LinkValue) -> None:
@@ -175,12 +177,8 @@ def _check_complex(name: str, data: ComplexData, value: FileValue | LinkValue) -
 def _check_box(name: str, data: BoundingBoxData, value: BoundingBoxValue) -> None:
     if not value.lower or len(value.lower) != len(value.upper):
         raise Misfit(f"The output {name} is not a bounding box: its corners differ in dimensions.")
-    _check_listed(name, "reference system", value.crs, data.crss)
-
-
-def _check_listed(name: str, what: str, given: str | None, described: Iterable[str]) -> None:
-    if given is not None and given not in described:
-        raise Misfit(f"The output {name} has the {what} {clean(given, 100)}, which is not described.")
+    if value.crs is not None and crs_key(value.crs) not in map(crs_key, data.crss):
+        raise Misfit(f"The output {name} has the reference system {clean(value.crs, 100)}, which is not described.")
 
 
 def _check_nested(_name: str, data: NestedOutputs, value: NestedValue) -> None:

@@ -31,7 +31,10 @@ SEARCHED_BYTES = 20_000_000
 _CDATA = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*", re.DOTALL)
 
 
-def output_values(made: list[Any], job: Job, folders: RunFolders, request: RequestRecord) -> dict[str, tuple[Value, ...]]:
+def output_values(
+    made: list[Any], job: Job, folders: RunFolders, request: RequestRecord
+) -> Mapping[str, tuple[Value, ...]]:
+    """The outputs of a handler, by identifier; those that it did not set are left out. Raises OutputError."""
     writer = _Writer(folders, _shared_files(request))
     found: dict[str, tuple[Value, ...]] = {}
     for output in made:
@@ -100,18 +103,19 @@ class _Writer:
         return target
 
     def write_file(self, output: Any, target: Path) -> None:
-        """The file that the handler named, or the remote one that it wants embedded."""
-        path = Path(output.file)
-        if path.is_symlink() and str(path.readlink()) in self._shared:
-            # A client's own input, which PyWPS leaves in the working directory as a link.
-            path = path.readlink()
-        place_file(path, target, self._folders)
+        """The file that the handler named."""
+        self._place(Path(output.file), target)
 
     def write_url(self, output: Any, target: Path) -> None:
         """Where the address is a file's, that file; else what is downloaded from there."""
         address = urlsplit(output.url)
-        path = url2pathname(address.path) if address.scheme == "file" else output.file
-        place_file(Path(path), target, self._folders)
+        self._place(Path(url2pathname(address.path) if address.scheme == "file" else output.file), target)
+
+    def _place(self, path: Path, target: Path) -> None:
+        if path.is_symlink() and str(path.readlink()) in self._shared:
+            # A client's own input, which PyWPS leaves in the working directory as a link.
+            path = path.readlink()
+        place_file(path, target, self._folders)
 
     def write_data(self, output: Any, target: Path) -> None:
         """Text, bytes, or what JSON can say."""
@@ -161,20 +165,7 @@ def _box(output: Any) -> Optional[Value]:
     if not corners:
         return None
     half = len(corners) // 2
-    return BoundingBoxValue(tuple(corners[:half]), tuple(corners[half:]), _described_crs(output))
-
-
-def _described_crs(output: Any) -> str:
-    """The system that the handler set, as the description spells it: clients send URNs for what is listed as EPSG:…"""
-    for crs in output.crss:
-        if _crs_key(crs) == _crs_key(output.crs or output.crss[0]):
-            return str(crs)
-    return str(output.crs)
-
-
-def _crs_key(crs: str) -> tuple[str, ...]:
-    parts = [part for part in re.split(r"[:/#]", str(crs).upper()) if part]
-    return tuple(part for part in (parts[parts.index("EPSG")], parts[-1])) if "EPSG" in parts else (str(crs),)
+    return BoundingBoxValue(tuple(corners[:half]), tuple(corners[half:]), str(output.crs or output.crss[0]))
 
 
 def _stored(outputs: Path, address: str) -> dict[str, Path]:

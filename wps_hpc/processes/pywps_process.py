@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional
 
-import pywps
+import pywps.configuration
 from pywps import Process, Service
 
 from joblauncher.formats.folder import JobFolder
@@ -26,7 +28,7 @@ from joblauncher.formats.values import Value
 from wps_hpc.processes.description import DescriptionError, Resources
 from wps_hpc.processes.pywps_description import describe
 from wps_hpc.processes.pywps_inputs import check_inputs
-from wps_hpc.processes.pywps_run import Configuration, configure, run, snapshot
+from wps_hpc.processes.pywps_run import LOADING, Configuration, configure, run, snapshot
 from wps_hpc.processes.run import Job, RunFolders
 
 
@@ -85,6 +87,16 @@ def _revived(
 
 def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
+
+
+def load_configuration(files: Sequence[Path]) -> None:
+    """Have PyWPS read these configuration files, for all processes that are made from now on.
+
+    Also by way of ``$PYWPS_CFG``, so that a module which loads its own does not lose them.
+    """
+    with LOADING:
+        os.environ["PYWPS_CFG"] = str(files[-1])
+        pywps.configuration.load_configuration([str(file) for file in files])
 
 
 # --- what a module holds ---------------------------------------------------------------------------------------------

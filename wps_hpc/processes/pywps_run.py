@@ -13,6 +13,7 @@ import configparser
 import errno
 import os
 import sys
+import threading
 import traceback
 import uuid
 from collections.abc import Mapping
@@ -36,6 +37,9 @@ from wps_hpc.processes.run import Job, OutputError, ProcessError, RunFolders
 #: Section -> option -> value of PyWPS's configuration, as it was on the server.
 Configuration = Mapping[str, Mapping[str, str]]
 
+#: PyWPS builds its one configuration in place: who looks at it must not see half of one. The web side and the worker
+#: may be threads of one process.
+LOADING = threading.RLock()
 #: What a client is told of an exception that was not meant for it (PyWPS's own words).
 NOT_TOLD = "Process failed, please check server error log"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -77,9 +81,10 @@ def _settle(process: Any, job: Job) -> None:
 
 def snapshot() -> Configuration:
     """PyWPS's configuration as it is now (its files are looked for if nobody did), without the environment."""
-    if not pywps.configuration.CONFIG:
-        pywps.configuration.load_configuration()
-    config = pywps.configuration.CONFIG
+    with LOADING:
+        if not pywps.configuration.CONFIG:
+            pywps.configuration.load_configuration()
+        config = pywps.configuration.CONFIG
     return {
         section: {option: _value(config, section, option) for option in _own(config, section)}
         for section in config

@@ -14,7 +14,7 @@ from lxml import etree
 from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue, Value
 from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
-from wps_hpc.processes.description import ProcessDescription
+from wps_hpc.processes.description import LiteralData, ProcessDescription
 from wps_hpc.processes.formats import character_set
 from wps_hpc.protocols.ows import report
 from wps_hpc.protocols.wps1_describe import add_brief, add_words, data_type_reference
@@ -210,7 +210,14 @@ def _replace_text(element: etree._Element, name: str, text: str) -> None:
 def _add_literal(element: etree._Element, value: LiteralValue, wish: OutputWish | None, execution: Execution) -> None:
     reference = data_type_reference(value.data_type)
     data = add(element, f"{{{WPS}}}Data")
-    add(data, f"{{{WPS}}}LiteralData", value.text, dataType=reference, uom=value.uom)
+    add(data, f"{{{WPS}}}LiteralData", value.text, dataType=reference, uom=_unit(value.uom, execution.process))
+
+
+def _unit(uom: str | None, process: ProcessDescription | None) -> str | None:
+    """A unit by its URI where the process describes one: a name means something to people alone."""
+    described = [output.data for output in process.outputs] if process else []
+    references = (dict(data.uom_references) for data in described if isinstance(data, LiteralData))
+    return next((found[uom] for found in references if uom in found), uom) if uom else None
 
 
 def _add_box(element: etree._Element, value: BoundingBoxValue, wish: OutputWish | None, execution: Execution) -> None:
