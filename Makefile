@@ -8,7 +8,7 @@ ifeq ($(CI),true)
 export WPS_HPC_REQUIRE_CLUSTERS := 1
 endif
 
-.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas bench clean
+.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas conformance bench bench-slurm clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 21
@@ -30,7 +30,7 @@ $(INSTALLED): setup.cfg
 	  echo "making .venv with $$("$$found" --version) ($$found)"; \
 	  "$$found" -m venv --clear .venv; \
 	fi
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test,examples,postgres,pywps,ssh]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test,drmaa,examples,postgres,pywps,ssh]'
 	@touch $@
 
 services: ## install the system packages that the tests use
@@ -65,8 +65,14 @@ format: venv ## bring the code into the project's format
 schemas: venv ## download the OGC schemas that the tests validate against
 	$(PY) -m tests.download_schemas
 
+conformance: venv ## write docs/conformance.md from the tests in tests/conformance
+	$(PY) -m tests.conformance
+
 bench: venv ## requests per second, beside PyWPS
 	$(PY) benchmarks/protocol.py
+
+bench-slurm: venv services ## the costs of the server beside Slurm alone, on a real Slurm (root)
+	PYTHONPATH=. $(PY) benchmarks/slurm.py
 
 clean: ## remove what was built or cached (not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

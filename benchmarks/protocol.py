@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from load import SILENCE, Outcome, Plan
 from operations import OPERATIONS, STATUS_LOCATION, Drained, Operation, UnexpectedAnswer, drain
+from report import machine, number, table, versions
 from servers import HERE, SERVERS, Server, ServerError, Shape
 
 _PACKAGES = ("wps-hpc", "pywps", "gunicorn", "lxml", "SQLAlchemy", "Werkzeug")
@@ -159,40 +156,26 @@ def _short(plan: Plan, operation: Operation) -> Plan:
 # -------------------------------------------------------------------------------------------------------- the table
 
 
-def table(results: Results) -> str:
+def summary_table(results: Results) -> str:
     """The figures as a Markdown table."""
     heading = ["operation"]
     for name in SERVERS:
         heading += [f"{name} /s", "p50 ms", "p99 ms"]
-    lines = [[*heading, "ratio", "aim"]]
-    lines += [_line(OPERATIONS[name], list(measured.values())) for name, measured in results.items()]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    lines.insert(1, ["-" * (width - 1) + (":" if column else "-") for column, width in enumerate(widths)])
-    return "\n".join(f"| {' | '.join(map(_aligned, line, widths, range(len(line))))} |" for line in lines)
+    lines = [_line(OPERATIONS[name], list(measured.values())) for name, measured in results.items()]
+    return table([[*heading, "ratio", "aim"], *lines])
 
 
 def _line(operation: Operation, measured: Sequence[Measured]) -> list[str]:
     cells = [operation.title]
     for one in measured:
-        cells += [_number(one.rate), _number(one.percentile(50)), _number(one.percentile(99))]
-    return [*cells, _number(ratio(measured), "×"), f"{operation.aim:g} ×"]
-
-
-def _aligned(text: str, width: int, column: int) -> str:
-    return text.rjust(width) if column else text.ljust(width)
+        cells += [number(one.rate), number(one.percentile(50)), number(one.percentile(99))]
+    return [*cells, number(ratio(measured), "×"), f"{operation.aim:g} ×"]
 
 
 def ratio(measured: Sequence[Measured]) -> float | None:
     """How many times the second server's rate the first one's is; None when one of them has no valid round."""
     first, second = (one.rate for one in measured)
     return None if first is None or second is None else first / second
-
-
-def _number(value: float | None, unit: str = "") -> str:
-    if value is None:
-        return "invalid"
-    digits = 0 if value >= 100 else 1
-    return f"{value:,.{digits}f}{' ' if unit else ''}{unit}"
 
 
 def remarks(results: Results) -> list[str]:
@@ -228,21 +211,12 @@ def circumstances(options: Options) -> list[str]:
     """Machine, versions and settings, so that figures can be compared."""
     shape = options.shape
     return [
-        f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} × {_processor()}, "
-        f"load {os.getloadavg()[0]:.1f} before, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}",
-        ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        machine(),
+        versions(_PACKAGES),
         f"both: gunicorn gthread, {shape.web_processes} processes × {shape.threads} threads, SQLite file, "
         f"{shape.parallel} jobs at the same time; load: {options.connections} connections, "
         f"{options.rounds} rounds of {options.seconds:g} s each, in turns",
     ]
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 # ----------------------------------------------------------------------------------------------------- command line
@@ -276,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.json:
         print(json.dumps(_as_json(about, results), indent=2))
     else:
-        print("\n".join([*about, "", table(results), "", *remarks(results)]))
+        print("\n".join([*about, "", summary_table(results), "", *remarks(results)]))
     return 0 if all(one.rate is not None for measured in results.values() for one in measured.values()) else 1
 
 

@@ -81,6 +81,8 @@ folders = ["{HERE / "processes"}"]
 [limits]
 parallel = {shape.parallel}
 queued = {QUEUED}
+# What is measured is how fast jobs are accepted, not how fast they end.
+grace_seconds = 0
 
 [logging]
 level = "WARNING"

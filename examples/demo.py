@@ -306,7 +306,7 @@ def addresses(service: str, first: Finished, second: Finished) -> tuple[tuple[st
     """What to open, with labels."""
     query = f"{service}?service=WPS&version=1.0.0&request"
     return (
-        ("capabilities", f"{service}?service=WPS&request=GetCapabilities"),
+        ("capabilities", f"{query}=GetCapabilities"),
         ("description", f"{query}=DescribeProcess&identifier=zonal_statistics"),
         ("status document", first.status),
         ("zones", first.output),

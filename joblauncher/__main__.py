@@ -1,4 +1,4 @@
-"""``joblauncher --digest SHA256 --folder PATH [--restarts N]``: run one attempt of one job, once.
+"""``joblauncher --digest SHA256 --folder PATH [--restarts N] [--notified]``: run one attempt of one job, once.
 
 Exit codes are those of ``joblauncher.formats.records``; whatever can be told stands in the attempt's ``status.xml``.
 """
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Optional
 
 from joblauncher import verdict
-from joblauncher.attempt import AlreadyClaimed, Attempt, Progress, claim, finish, former_runs, prepare
+from joblauncher.attempt import AlreadyClaimed, Attempt, Progress, claim, finish, former_runs, has_succeeded, prepare
 from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.records import (
     EXIT_CLAIMED,
@@ -50,11 +50,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         options = _PARSER.parse_args(argv)
     except SystemExit as asked:
         return asked.code if isinstance(asked.code, int) else 0
-    signals = Signals()
+    signals = Signals(options.notified)
     try:
         job = open_job(options.folder, options.digest)
+        number = job.manifest.submission + options.restarts
+        if options.restarts and any(map(has_succeeded, former_runs(job, number))):
+            return _say(EXIT_CLAIMED, "the job has succeeded before")
         reach(Failpoint.LAUNCH_BEFORE_CLAIM)
-        attempt = claim(job, job.manifest.submission + options.restarts)
+        attempt = claim(job, number)
     except Refused as refusal:
         return _say(EXIT_REFUSED, f"refused: {refusal.detail}")
     except AlreadyClaimed:
@@ -70,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--digest", required=True, type=_digest, help="SHA-256 of the folder's manifest.json")
     parser.add_argument("--folder", required=True, help="the job folder")
     parser.add_argument("--restarts", default=0, type=_count, help="how often the scheduler has restarted the job")
+    notified = "the scheduler announces an end by USR2, a stop by USR1 (Grid Engine's -notify)"
+    parser.add_argument("--notified", action="store_true", help=notified)
     parser.add_argument("--version", action="version", version=VERSION)
     return parser
 
@@ -138,7 +143,7 @@ class _Run:
         return self._record(failure, outputs, refused)
 
     def _interrupted_too_often(self) -> Optional[Failure]:
-        runs, most = former_runs(self._job, self._attempt.number), self._limits.max_restarts
+        runs, most = len(former_runs(self._job, self._attempt.number)), self._limits.max_restarts
         if runs <= most:
             return None
         return Failure("interrupted", _NEVER_AGAIN if most == 0 else _NOT_AGAIN.format(runs))

@@ -13,7 +13,7 @@ from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats import status
 from joblauncher.formats.atomic import write_atomic
 from joblauncher.formats.folder import AttemptFolder
-from joblauncher.formats.records import ClaimRecord, Failure, ResultRecord, dump
+from joblauncher.formats.records import ClaimRecord, Failure, RecordError, ResultRecord, dump
 from joblauncher.kernel import boot_id
 from joblauncher.standard_error import tell
 from joblauncher.verify import OpenedJob, Refused
@@ -80,13 +80,22 @@ def _directory(parent: int, name: str) -> int:
     return descriptor
 
 
-def former_runs(job: OpenedJob, number: int) -> int:
-    """How many attempts of this submission were claimed before attempt ``number``; raises OSError.
+def former_runs(job: OpenedJob, number: int) -> list[AttemptFolder]:
+    """The attempts of this submission that were claimed before attempt ``number``; raises OSError.
 
     The scheduler's own count has also those restarts after which no launcher was reached.
     """
     numbers = (int(path.name) for path in job.folder.attempts.iterdir() if path.name.isdecimal())
-    return sum(job.folder.attempt(n).claim.exists() for n in numbers if job.manifest.submission <= n < number)
+    former = (job.folder.attempt(n) for n in numbers if job.manifest.submission <= n < number)
+    return [attempt for attempt in former if attempt.claim.exists()]
+
+
+def has_succeeded(attempt: AttemptFolder) -> bool:
+    """Whether an attempt was committed as a success; one that cannot be read was not."""
+    try:
+        return status.read_status(attempt.status).state == status.SUCCEEDED
+    except (OSError, RecordError):
+        return False
 
 
 def prepare(attempt: Attempt) -> None:

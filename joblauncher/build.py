@@ -1,12 +1,15 @@
 """``joblauncher.pyz``: the node half in one file, so that a node needs nothing but Python.
 
-The same sources always give the same bytes; their SHA-256 names the folder that the file is installed in.
+Beside each source lies what this Python has compiled of it, since compiling took longer than all else that a launcher
+does; a node with another Python passes it over. The same sources and the same Python always give the same bytes, and
+name the folder that the file is installed in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import marshal
 import os
 import shutil
 import stat
@@ -44,6 +47,10 @@ NODE_HALF = (
 )
 
 NAME = "joblauncher.pyz"
+#: Beside the file: its SHA-256, by which damage is seen.
+DIGEST = "sha256"
+#: Flags of a ``.pyc`` that is not compared with its source (PEP 552).
+_UNCHECKED = (1).to_bytes(4, "little")
 #: The earliest time that a zip file can hold: the same for every file, so that no build differs by its hour.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 #: Processes may live in parts of an installed wps_hpc that do not travel along, such as its examples.
@@ -67,7 +74,7 @@ def build_pyz(target: Path) -> str:
         try:
             stream.write(b"#!/usr/bin/env python3\n")
             with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name, content in sorted(_contents()):
+                for name, content in _files():
                     archive.writestr(_entry(name), content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -84,6 +91,29 @@ def _entry(name: str) -> zipfile.ZipInfo:
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.external_attr = (stat.S_IFREG | _READ_ONLY) << 16
     return entry
+
+
+def _compiled(name: str, source: bytes) -> bytes:
+    """The content of a ``.pyc`` that is taken as it is (PEP 552). Marshalled in the version without references, which
+    depend on what else the process that compiles has in memory."""
+    code = compile(source, f"{NAME}/{name}", "exec", dont_inherit=True)
+    return importlib.util.MAGIC_NUMBER + _UNCHECKED + importlib.util.source_hash(source) + marshal.dumps(code, 2)
+
+
+def _files() -> Iterator[tuple[str, bytes]]:
+    """Everything that goes into the file, by name."""
+    for name, content in sorted(_contents()):
+        yield name, content
+        if name.endswith(".py") and name != "__main__.py":
+            yield f"{name}c", _compiled(name, content)
+
+
+def _fingerprint() -> str:
+    """Names the build that these sources and this Python give, in hexadecimal, without making it."""
+    digest = hashlib.sha256(importlib.util.MAGIC_NUMBER)
+    for name, content in sorted(_contents()):
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _contents() -> Iterator[tuple[str, bytes]]:
@@ -109,23 +139,26 @@ def install_launcher(root: Path) -> Path:
     """The path of this version's launcher below the storage root, built and installed unless it is there.
 
     ``<root>/launcher/<version>-<hash>/joblauncher.pyz``, read-only. Any number of servers may do so at once, on any
-    number of hosts: what one installs is what the others would have.
+    number of hosts: what one installs is what the others with that Python would have.
     """
     parent = root / "launcher"
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".", dir=parent))
-    try:
-        digest = build_pyz(staging / NAME)
-        target = parent / f"{VERSION}-{digest[:12]}"
-        if not _holds(target / NAME, digest):
+    target = parent / f"{VERSION}-{_fingerprint()[:12]}"
+    if not _is_whole(target):
+        staging = Path(tempfile.mkdtemp(prefix=".", dir=parent))
+        try:
+            (staging / DIGEST).write_text(build_pyz(staging / NAME))
             _install(staging, target)
-    finally:
-        _remove(staging)
+        finally:
+            _remove(staging)
     return target / NAME
 
 
-def _holds(file: Path, digest: str) -> bool:
-    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == digest
+def _is_whole(folder: Path) -> bool:
+    try:
+        return hashlib.sha256((folder / NAME).read_bytes()).hexdigest() == (folder / DIGEST).read_text()
+    except FileNotFoundError:
+        return False
 
 
 def _install(staging: Path, target: Path) -> None:
@@ -137,7 +170,8 @@ def _install(staging: Path, target: Path) -> None:
         if not target.is_dir():
             raise
         target.chmod(0o700)
-        (staging / NAME).replace(target / NAME)
+        for name in (NAME, DIGEST):
+            (staging / name).replace(target / name)
     target.chmod(_READ_ONLY_FOLDER)
 
 

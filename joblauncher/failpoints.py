@@ -36,6 +36,7 @@ class Failpoint(Enum):
     WATCH_BEFORE_FINAL = "watch-before-final"
     WATCH_AFTER_FINAL = "watch-after-final"
     PURGE_RENAMED = "purge-renamed"
+    CALLBACK_SENT = "callback-sent"
 
 
 def reach(point: Failpoint) -> None:

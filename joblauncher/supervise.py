@@ -37,9 +37,14 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """The signals that the launcher gets, in order; each wakes the loop through a pipe."""
+    """The signals that the launcher gets, in order; each wakes the loop through a pipe.
 
-    def __init__(self) -> None:
+    ``notified``: the scheduler announces SIGKILL by SIGUSR2 and SIGSTOP by SIGUSR1. Then the former is an order to end,
+    and the latter, which may be a soft time limit as well, is passed on but proves no time limit.
+    """
+
+    def __init__(self, notified: bool = False) -> None:
+        self._notified = notified
         self.names: list[str] = []
         self.unseen: list[str] = []
         self._interrupting = False
@@ -75,8 +80,10 @@ class Signals:
 
     def _take(self, number: int, _frame: object) -> None:
         name = signal.Signals(number).name
+        if self._notified and name == "SIGUSR2":
+            name = "SIGTERM"
         self.unseen.append(name)
-        if name != "SIGCONT":
+        if name != "SIGCONT" and not (self._notified and name == "SIGUSR1"):
             self.names.append(name)
         if self._interrupting and name in CANCELS:
             raise Interrupted

@@ -47,7 +47,8 @@ def judge(ending: Ending, limits: Limits) -> Optional[Failure]:
     1. the process told its outputs: succeeded, also when it was asked to stop and finished all the same;
     2. the launcher ended it, or was told to: time limit, out of memory, cancelled (a time warning before the order to
        stop makes it a time limit);
-    3. the process told its failure: that failure;
+    3. the process told its failure: that failure; or that it was cancelled: as if the launcher had been told to, for a
+       scheduler signals all processes of a job, and this one may have ended before the launcher had its turn;
     4. it could not be started;
     5. a signal: out of memory only on the kernel's evidence, time limit after a time warning, else the signal;
     6. an exit code, without a word.
@@ -58,6 +59,8 @@ def judge(ending: Ending, limits: Limits) -> Optional[Failure]:
         return _STOPPED[ending.stopped](ending, limits)  # type: ignore[no-any-return]
     if ending.outcome is not None and "failure" in ending.outcome:
         return told_failure(ending.outcome["failure"])
+    if ending.outcome is not None and "cancelled" in ending.outcome:
+        return _cancelled(ending, limits)
     if ending.start_error:
         return Failure("could not start", "The process could not be started on the node.", detail=ending.start_error)
     number = killed_by(ending.status)

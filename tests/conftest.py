@@ -11,7 +11,12 @@ from tests.schemas import required_ogc_folder
 # them those that a test ends by Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.services.postgres", "tests.services.pythons", "tests.services.slurm"]
+pytest_plugins = [
+    "tests.services.postgres",
+    "tests.services.pythons",
+    "tests.services.slurm",
+    "tests.services.gridengine",
+]
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,17 @@
 """Download the OGC schemas that the tests validate against: `make schemas`.
 
 The files go to `tests/.schemas` in the layout of `tests/schemas.sha256`: `ogc/…` comes from
-schemas.opengis.net, `w3/…` from www.w3.org. References from one to the other by URL become relative paths,
-so that validation needs no network. What is pinned is the SHA-256 of the result's canonical XML (C14N without
-comments): line ends and the spelling of tags do not matter, every declaration does.
+schemas.opengis.net, `w3/…` from www.w3.org, `ogcapi/1.0/…` from where the former keeps OGC API - Processes.
+References from one to the other by URL become relative paths, so that validation needs no network. What is
+pinned is the SHA-256 of the result's canonical XML (C14N without comments), or of the same value as JSON with
+sorted keys: line ends and the spelling of tags do not matter, every declaration does.
 
 OGC_SCHEMAS_URL and W3_SCHEMAS_URL name mirrors. `python -m tests.download_schemas pin FOLDER` prints the pins
 of a folder that is known to be good.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -18,6 +20,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 import httpx
+import yaml
 from lxml import etree
 
 from tests.schemas import DOWNLOADED, ROOT
@@ -27,6 +30,8 @@ SITES = {
     "ogc": os.environ.get("OGC_SCHEMAS_URL", "https://schemas.opengis.net"),
     "w3": os.environ.get("W3_SCHEMAS_URL", "https://www.w3.org"),
 }
+#: Where a site keeps a folder that is called otherwise here.
+FOLDERS = {"ogcapi/1.0/": "ogc/ogcapi/processes/part1/1.0/openapi/schemas/"}
 # The schemas to pin, with all that they refer to.
 STARTS = (
     "ogc/wps/1.0.0/wpsAll.xsd",
@@ -52,7 +57,9 @@ def relative_locations(content: bytes, name: str) -> bytes:
 
 
 def fingerprint(content: bytes) -> str:
-    """Return the SHA-256 of the document's canonical XML, as hexadecimal digits."""
+    """Return the SHA-256 of the document's canonical XML, or of a YAML value, as hexadecimal digits."""
+    if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return hashlib.sha256(json.dumps(yaml.safe_load(content), sort_keys=True).encode()).hexdigest()
     parser = etree.XMLParser(no_network=True, load_dtd=False, resolve_entities=False)
     canonical = etree.tostring(etree.fromstring(content, parser), method="c14n", with_comments=False)
     return hashlib.sha256(canonical).hexdigest()
@@ -66,14 +73,15 @@ def read_pins() -> dict[str, str]:
 
 def download(client: httpx.Client, name: str, digest: str) -> bytes:
     """Return one schema, its locations relative; exit with a sentence if it is not the pinned one."""
-    site, _, path = name.partition("/")
+    place = next((name.replace(here, there, 1) for here, there in FOLDERS.items() if name.startswith(here)), name)
+    site, _, path = place.partition("/")
     try:
         answer = client.get(f"{SITES[site]}/{path}")
     except httpx.TransportError as failure:
         sys.exit(f"{SITES[site]} cannot be reached ({failure}); nothing was changed")
     if answer.status_code != 200:
         sys.exit(f"{answer.url} answered {answer.status_code}; nothing was changed")
-    content = relative_locations(answer.content, name)
+    content = answer.content if name.endswith(".yaml") else relative_locations(answer.content, name)
     if fingerprint(content) != digest:
         sys.exit(f"{answer.url} is not the schema that {PINS.name} pins; nothing was changed")
     return content
@@ -115,6 +123,9 @@ def closure(folder: Path) -> list[str]:
 def pin(folder: Path) -> str:
     """Return the list of pins for a folder that is known to be good."""
     lines = [f"{fingerprint(relative_locations((folder / n).read_bytes(), n))}  {n}" for n in closure(folder)]
+    beside = folder if (folder / "ogcapi").is_dir() else folder.parent
+    flat = sorted(beside.glob("ogcapi/1.0/*.yaml"))
+    lines += [f"{fingerprint(path.read_bytes())}  {path.relative_to(beside)}" for path in flat]
     head = "# SHA-256 of each schema's canonical XML; written by: python -m tests.download_schemas pin FOLDER"
     return "\n".join([head, *lines])
 

@@ -14,16 +14,34 @@ import re
 import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; the text names file, key and remedy."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host's own users reach an address or name."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Section(BaseModel):
@@ -70,6 +88,17 @@ class Server(Section):
     def outputs_url(self, job_id: str) -> str:
         """The address below which the output files of a job are found, without a trailing slash."""
         return f"{self.base_url}/outputs/{job_id}"
+
+    @property
+    def published(self) -> bool:
+        """Whether others than the users of this host reach the service: it is bound to more than loopback, or says
+        that clients call it by another name."""
+        return not (is_loopback(self.host) and is_loopback(urlsplit(self.base_url).hostname or ""))
+
+    @property
+    def job_control(self) -> bool:
+        """Whether clients may list and steer jobs: on a published service only where a proxy says who is asking."""
+        return bool(self.trusted_proxies) or not self.published
 
 
 class ServiceMetadata(Section):
@@ -132,7 +161,7 @@ class Limits(Section):
     queued: int = Field(1000, ge=0, description="Accepted jobs that wait for a place.")
     sync_seconds: float = Field(15.0, gt=0, description="A synchronous call is dismissed after so many seconds.")
     grace_seconds: float = Field(
-        0.0, ge=0, description="An asynchronous call waits so long for its job, to answer it as finished."
+        0.5, ge=0, description="An asynchronous call waits so long for its job, to answer it as finished."
     )
     request_bytes: int = Field(64_000_000, gt=0, description="Largest request body.")
     input_bytes: int = Field(256_000_000, gt=0, description="Largest single complex input.")
@@ -170,6 +199,25 @@ class Inputs(Section):
     parallel: int = Field(8, ge=1, description="Inputs fetched at the same time.")
 
 
+class Callbacks(Section):
+    """Where clients may have the server tell of their jobs (subscriber of OGC API - Processes); off unless hosts are
+    listed."""
+
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="Hosts that may be called back; '*.example.org' allows subdomains, '*' any with a public address.",
+    )
+    schemes: tuple[Literal["http", "https"], ...] = Field(("https",), description="Allowed schemes.")
+    private_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (), description="Loopback, private and link-local networks that may be called back all the same."
+    )
+    timeout_seconds: float = Field(15.0, gt=0, description="Longest time for one try.")
+    attempts: int = Field(10, ge=1, description="Tries before a callback is given up.")
+    retry_seconds: float = Field(
+        10.0, gt=0, description="Pause before the second try; each further one is twice as long, up to an hour."
+    )
+
+
 class Processes(Section):
     """Where processes come from."""
 
@@ -183,14 +231,82 @@ class Processes(Section):
 
 #: A name or list of names as batch systems write them; nothing that a shell or a directive could misread.
 OptionValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:,;*&|!()\[\]@+=/-]+$")]
-#: What a site may not set, because the server's own promises hang on it.
-RESERVED_OPTIONS = frozenset(
-    {
-        *("array", "batch", "chdir", "clusters", "error", "export", "export-file", "get-user-env", "gid", "help"),
-        *("ignore-pbs", "input", "job-name", "kill-on-bad-exit", "no-requeue", "open-mode", "output", "parsable"),
-        *("quiet", "requeue", "signal", "test-only", "uid", "usage", "verbose", "version", "wait", "wrap"),
-    }
-)
+#: What a site may not set, because the server's own promises hang on it; by scheduler.
+RESERVED_OPTIONS: Mapping[str, frozenset[str]] = {
+    "slurm": frozenset(
+        {
+            *("array", "batch", "chdir", "clusters", "error", "export", "export-file", "get-user-env", "gid", "help"),
+            *("ignore-pbs", "input", "job-name", "kill-on-bad-exit", "no-requeue", "open-mode", "output", "parsable"),
+            *("quiet", "requeue", "signal", "test-only", "uid", "usage", "verbose", "version", "wait", "wrap"),
+        }
+    ),
+    "torque": frozenset("acCdDefFhIjJkNoPrStTuvVwxXz"),
+    "openpbs": frozenset("acCefGhIjJkNorRSuvVXz"),
+    "gridengine": frozenset(
+        {
+            *(
+                "@",
+                "a",
+                "b",
+                "C",
+                "clear",
+                "ckpt",
+                "cwd",
+                "e",
+                "f",
+                "h",
+                "help",
+                "hold_jid",
+                "hold_jid_ad",
+                "i",
+                "inherit",
+            ),
+            *(
+                "j",
+                "N",
+                "noshell",
+                "notify",
+                "now",
+                "o",
+                "pty",
+                "r",
+                "S",
+                "shell",
+                "sync",
+                "t",
+                "tc",
+                "terse",
+                "v",
+                "V",
+            ),
+            *("verbose", "verify", "wd", "xd"),
+        }
+    ),
+}
+#: How an option is called: by a long name, or by what stands behind one hyphen.
+_OPTION_NAMES: Mapping[str, re.Pattern[str]] = {"slurm": re.compile(r"[a-z][a-z0-9-]*")}
+_SHORT_NAME = re.compile(r"[A-Za-z][A-Za-z_]{0,15}")
+#: Which schedulers an option is for; what is not here is for all. A local cluster ignores them all.
+OPTIONS_OF: Mapping[str, tuple[str, ...]] = {
+    "partition": ("slurm",),
+    "qos": ("slurm",),
+    "reservation": ("slurm",),
+    "constraint": ("slurm",),
+    "licences": ("slurm",),
+    "gres": ("slurm",),
+    "slurm_cluster": ("slurm",),
+    "max_restarts": ("slurm",),
+    "account": ("slurm", "gridengine", "torque", "openpbs"),
+    "queues": ("slurm", "gridengine", "torque", "openpbs"),
+    "options": ("slurm", "gridengine", "torque", "openpbs"),
+    "queue": ("gridengine", "torque", "openpbs"),
+    "project": ("gridengine", "openpbs"),
+    "memory_spare_mb": ("gridengine", "torque", "openpbs"),
+    "parallel_environment": ("gridengine",),
+    "memory_resource": ("gridengine",),
+    "gpu_resource": ("gridengine",),
+    "drmaa_library": ("gridengine",),
+}
 
 
 class Queue(Section):
@@ -208,10 +324,18 @@ class Queue(Section):
     )
 
 
+def is_reserved(scheduler: str, name: str) -> bool:
+    """Whether an option is the server's own to set. Slurm takes any beginning of a long name for the whole."""
+    reserved = RESERVED_OPTIONS.get(scheduler, frozenset())
+    return name in reserved or (scheduler == "slurm" and any(own.startswith(name) for own in reserved))
+
+
 class Cluster(Section):
     """One place where jobs run."""
 
-    scheduler: Literal["local", "slurm"] = Field("local", description="The batch system.")
+    scheduler: Literal["local", "slurm", "gridengine", "torque", "openpbs"] = Field(
+        "local", description="The batch system; openpbs is PBS Pro too."
+    )
     python: str | None = Field(
         None,
         description="Python that runs the launcher; default: the server's own.",
@@ -234,7 +358,15 @@ class Cluster(Section):
     partition: OptionValue | None = Field(
         None, description="Slurm: the partition, where no queues are described.", examples=["batch"]
     )
-    account: OptionValue | None = Field(None, description="Slurm: the account to charge.", examples=["geo"])
+    queue: OptionValue | None = Field(
+        None,
+        description="Grid Engine, TORQUE, OpenPBS: the queue, where no queues are described.",
+        examples=["long.q"],
+    )
+    account: OptionValue | None = Field(
+        None, description="All but local: the account to charge, or to note.", examples=["geo"]
+    )
+    project: OptionValue | None = Field(None, description="Grid Engine, OpenPBS: the project.", examples=["wps"])
     qos: OptionValue | None = Field(None, description="Slurm: the quality of service.", examples=["normal"])
     reservation: OptionValue | None = Field(None, description="Slurm: a reservation.", examples=["wps"])
     constraint: OptionValue | None = Field(None, description="Slurm: node features.", examples=["avx2"])
@@ -243,9 +375,35 @@ class Cluster(Section):
     slurm_cluster: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")] | None = Field(
         None, description="Slurm: the cluster to send commands to, where several are known.", examples=["hpc2"]
     )
+    parallel_environment: OptionValue | None = Field(
+        None,
+        description="Grid Engine: the parallel environment of jobs with more than one core, all on one host.",
+        examples=["smp"],
+    )
+    memory_resource: OptionValue = Field(
+        "h_vmem",
+        description="Grid Engine: the resource that is asked for as memory, for each slot; '-': none.",
+    )
+    gpu_resource: OptionValue = Field(
+        "gpu", description="Grid Engine: the resource that is asked for as GPUs, as many as the job needs."
+    )
+    drmaa_library: Path | None = Field(
+        None,
+        description="Grid Engine: a DRMAA library to submit, ask and control with, instead of the commands; needs the "
+        "extra drmaa.",
+        examples=["/usr/lib/gridengine-drmaa/lib/libdrmaa.so.1.0"],
+    )
+    memory_spare_mb: int | None = Field(
+        None,
+        ge=0,
+        description="All but Slurm and local: MiB that are asked for beyond what the process needs, for launcher and "
+        "container; default: 2048 for Grid Engine, whose h_vmem counts address space, else 256.",
+        examples=[256],
+    )
     options: dict[str, str] = Field(
         default_factory=dict,
-        description="Slurm: more options of sbatch by their long names; an option without a value has an empty one.",
+        description="More options of sbatch by their long names, or of qsub by their letters; where there is no "
+        "value, an empty one.",
     )
     query_seconds: float = Field(2.0, gt=0, description="Least time between two queries of the scheduler.")
     command_seconds: float = Field(30.0, gt=0, description="Longest time for one scheduler command.")
@@ -258,15 +416,36 @@ class Cluster(Section):
         description="How often a run that the cluster interrupted is started again, if its process allows that.",
     )
 
+    def paths(self) -> dict[str, Path | None]:
+        """The options that name files, which may be relative."""
+        return {"template": self.template, "drmaa_library": self.drmaa_library}
+
     @field_validator("options")
     @classmethod
-    def _options_can_be_said(cls, options: dict[str, str]) -> dict[str, str]:
+    def _options_can_be_said(cls, options: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        scheduler = info.data.get("scheduler")
+        scheduler = "slurm" if scheduler in (None, "local") else scheduler
         for name, value in options.items():
-            if name in RESERVED_OPTIONS:
-                raise ValueError(f"--{name} is the server's own to set")
-            if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or not value.isprintable() or "\\" in value:
-                raise ValueError(f"--{name}={value!r} cannot stand in a batch script")
+            shown = f"--{name}={value!r}" if scheduler in _OPTION_NAMES else f"-{name} {value!r}"
+            if is_reserved(scheduler, name):
+                raise ValueError(f"{shown.split('=')[0].split(' ')[0]} is the server's own to set")
+            if not _can_be_said(scheduler, name, value):
+                raise ValueError(f"{shown} cannot stand in a batch script")
         return options
+
+    @model_validator(mode="after")
+    def _options_are_of_the_scheduler(self) -> Self:
+        for name in sorted(self.model_fields_set & OPTIONS_OF.keys()):
+            if self.scheduler not in ("local", *OPTIONS_OF[name]):
+                raise ValueError(f"{name} is an option of {', '.join(OPTIONS_OF[name])}, not of {self.scheduler}")
+        return self
+
+
+def _can_be_said(scheduler: str, name: str, value: str) -> bool:
+    """Whether a batch script's directive can say that option: only Slurm's quotes anything."""
+    if not _OPTION_NAMES.get(scheduler, _SHORT_NAME).fullmatch(name) or not value.isprintable() or "\\" in value:
+        return False
+    return scheduler == "slurm" or not re.search(r"[\s\"'#]", value)
 
 
 class Logging(Section):
@@ -291,6 +470,7 @@ class Settings(Section):
     database: Database = Database()
     limits: Limits = Limits()
     inputs: Inputs = Inputs()
+    callbacks: Callbacks = Callbacks()
     processes: Processes = Processes()
     clusters: dict[str, Cluster] = Field(default_factory=lambda: {"local": Cluster()}, min_length=1)
     default_cluster: str = Field("local", description="The cluster of a process that names none.")
@@ -386,7 +566,7 @@ def _absolute(settings: Settings, base: Path) -> Settings:
             update={"folders": tuple(base / folder for folder in settings.inputs.folders)}
         ),
         "clusters": {
-            name: cluster.model_copy(update={"template": cluster.template and base / cluster.template})
+            name: cluster.model_copy(update={name: path and base / path for name, path in cluster.paths().items()})
             for name, cluster in settings.clusters.items()
         },
         "logging": logging.model_copy(update={"file": logging.file and base / logging.file}),

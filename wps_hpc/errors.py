@@ -89,6 +89,66 @@ class InvalidParameterValue(ServiceError):
     http_status = 400
 
 
+# What WPS 1.0.0 calls by one code, and WPS 2.0 and OGC API - Processes tell apart. Whoever refuses a request says which
+# of them it is; each protocol has its own table of what it calls them.
+
+
+class NoSuchProcess(InvalidParameterValue):
+    """There is no process of that identifier."""
+
+
+class NoSuchInput(InvalidParameterValue):
+    """The process has no input of that identifier, which is the locator."""
+
+
+class NoSuchOutput(InvalidParameterValue):
+    """The process has no output of that identifier, which is the locator."""
+
+
+class NoSuchFormat(InvalidParameterValue):
+    """The input or output does not come in that format; the locator names it."""
+
+
+class NoSuchJob(InvalidParameterValue):
+    """There is no job of that identifier, or no longer."""
+
+
+class WrongInputData(InvalidParameterValue):
+    """The value of an input is not one that the process takes; the locator names the input."""
+
+
+class DataNotAccessible(InvalidParameterValue):
+    """An input refers to something that this server does not fetch; the locator names the input."""
+
+
+class TooManyInputs(InvalidParameterValue):
+    """An input is given more often than the process takes it; the locator names the input."""
+
+
+class TooManyOutputs(InvalidParameterValue):
+    """More outputs are asked for than this kind of response can hold."""
+
+
+class ModeNotSupported(InvalidParameterValue):
+    """The process does not run in the way that the client wants to wait for it."""
+
+
+class ResultNotReady(ServiceError):
+    """The job has not ended yet; the locator is the job."""
+
+    http_status = 400
+
+
+class ExecutionFailed(ServiceError):
+    """The job ended in a failure of its own, which no code describes."""
+
+
+class Forbidden(ServiceError):
+    """The client may not do this, to this job: NoApplicableCode with 403."""
+
+    http_status = 403
+
+
 class OperationNotSupported(ServiceError):
     """The operation is not one of this service; the locator names it."""
 

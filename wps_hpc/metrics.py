@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from wps_hpc.config import Settings
 from wps_hpc.health import ClusterRounds, read_report
-from wps_hpc.jobs import spent
+from wps_hpc.jobs import outbox, spent
 from wps_hpc.jobs.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ class ServiceMetrics(Collector):
         limits = self.settings.limits
         yield _gauge("wps_hpc_running", "Jobs at a scheduler.", load.running)
         yield _gauge("wps_hpc_waiting", "Accepted jobs that wait for a place.", load.waiting)
+        yield _gauge(
+            "wps_hpc_callbacks_waiting", "Callbacks that are yet to be delivered.", outbox.waiting(self.store.database)
+        )
         yield _gauge("wps_hpc_parallel_limit", "The limit on jobs at a scheduler.", limits.parallel)
         yield _gauge("wps_hpc_queued_limit", "The limit on jobs that wait.", limits.queued)
 

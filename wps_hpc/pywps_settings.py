@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from wps_hpc.config import RESERVED_OPTIONS, ConfigError
+from wps_hpc.config import ConfigError, is_reserved
 
 #: What stands for «no limit», which PyWPS writes as -1.
 UNLIMITED = 1_000_000
@@ -211,7 +211,7 @@ def _mode(carried: Carried, value: str) -> None:
         carried.values["default_cluster"] = CLUSTER
         carried.values.setdefault(f"clusters.{CLUSTER}.scheduler", "slurm")
         carried.notes.append(
-            "mode = scheduler: jobs go to Slurm by its own commands, without DRMAA; other schedulers are not there yet"
+            "mode = scheduler: jobs go to Slurm by its own commands, without DRMAA; clusters.hpc.scheduler names others"
         )
     elif mode == "docker":
         carried.notes.append("mode = docker: jobs are run as local processes; there are no containers yet")
@@ -289,7 +289,7 @@ def _native_option(carried: Carried, name: str, argument: str) -> None:
         carried.notes.append(
             f"--{name}={argument}: what a job needs is said by its process ({_OF_PROCESSES[name]} of its Resources)"
         )
-    elif name in RESERVED_OPTIONS:
+    elif is_reserved("slurm", name):
         carried.notes.append(f"--{name} is the server's own to set, and left out")
     else:
         carried.values.setdefault(f"clusters.{CLUSTER}.options", {})[name] = argument

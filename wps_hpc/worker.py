@@ -24,18 +24,22 @@ from joblauncher.build import install_launcher
 from wps_hpc.clusters.cluster import Cluster, build_clusters
 from wps_hpc.config import Settings
 from wps_hpc.health import ClusterRounds, WorkerReport
+from wps_hpc.jobs.callbacks import AT_ONCE, Deliverer
 from wps_hpc.jobs.desk import Desk
 from wps_hpc.jobs.dispatch import Dispatcher
 from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.lease import Lease, LeaseLost
+from wps_hpc.jobs.outbox import Outbox
 from wps_hpc.jobs.pack import Packer
 from wps_hpc.jobs.purge import Purger
+from wps_hpc.jobs.results import Results
 from wps_hpc.jobs.staging import Stager
 from wps_hpc.jobs.store import Store, StoreError, open_store
 from wps_hpc.jobs.wake import Bell, Listener
 from wps_hpc.jobs.watch import Watcher
 from wps_hpc.processes.catalogue import Catalogue
 from wps_hpc.processes.description import ProcessDescription
+from wps_hpc.protocols.ogcapi_callbacks import CallbackDocuments
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +54,7 @@ SWITCH = 0.0005
 #: Seconds between two reports for ``/health`` and ``/metrics``.
 REPORT_EVERY = 2.0
 #: Loops that keep their own time.
-_UNHURRIED = frozenset({"purge", "catalogue"})
+_UNHURRIED = frozenset({"purge", "catalogue", "callbacks"})
 #: The longest a loop sleeps: the database is looked at so often even when nobody rings.
 FALLBACK = 2.0
 
@@ -152,6 +156,7 @@ class Shift:
     _watching: list[Loop] = field(default_factory=list)
     _dispatching: list[Loop] = field(default_factory=list)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(STAGED_AT_ONCE, "stage"))
+    _callback_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(AT_ONCE, "callback"))
 
     def begin(self) -> None:
         """Start all loops."""
@@ -159,6 +164,7 @@ class Shift:
         packer = Packer(self.settings, self.catalogue, launcher)
         places = threading.Lock()
         self._desk = self._desk_loop()
+        self._deliverer = self._callback_loop()
         for name, cluster in self.clusters.items():
             self._cluster_loops(name, cluster, packer, places)
         purger = Purger(self.settings, self.store, launcher)
@@ -170,12 +176,14 @@ class Shift:
     def end(self) -> None:
         """Stop all loops and wait for their current rounds."""
         self._desk.close()
+        self._deliverer.close()
         for loop in self.loops:
             loop.stop()
         for loop in self.loops:
             loop.join(self.settings.database.lease_seconds)
         self._stager.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._callback_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def wake(self, job_ids: set[str] | frozenset[str] = frozenset()) -> None:
         """A client did something: let every loop look that deals with jobs.
@@ -214,6 +222,16 @@ class Shift:
         loop = self._add("desk", lambda _: desk.round())
         return desk
 
+    def _callback_loop(self) -> Deliverer:
+        documents = CallbackDocuments(self.settings, self.catalogue, self.store.get, Results(self.settings))
+        outbox = Outbox(self.store.database, self.epoch)
+        deliverer = Deliverer(
+            self.settings.callbacks, outbox, documents.posting, self._callback_pool, lambda: loop.wake()
+        )
+        loop = self._add("callbacks", lambda _: deliverer.round())
+        self._telling = loop
+        return deliverer
+
     def _cluster_loops(self, name: str, cluster: Cluster, packer: Packer, places: threading.Lock) -> None:
         def submitted(job_id: str) -> None:
             watching.wake()
@@ -234,9 +252,10 @@ class Shift:
         return loop
 
     def _places_wanted(self, job_id: str) -> None:
-        """A job is ready to be submitted, or has left a place free: tell those who wait for it, and the dispatchers."""
+        """A job is ready to be submitted, or has left a place free: tell those who wait for it, the dispatchers, and
+        the loop that tells subscribers."""
         self.bell.ring({job_id})
-        for loop in self._dispatching:
+        for loop in (*self._dispatching, self._telling):
             loop.wake()
 
     def _description(self, process: str) -> ProcessDescription | None:

@@ -1,4 +1,7 @@
-"""The job database on both systems: every test that asks for `store` runs on SQLite and on PostgreSQL."""
+"""The job database on both systems: every test that asks for `store` runs on SQLite and on PostgreSQL.
+
+And sites on the batch system that a module has in its fixture ``system``.
+"""
 
 import time
 import uuid
@@ -8,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.clusters.batch_system import BatchSystem
 from tests.clusters.hpc import TRUTHS
+from tests.clusters.matrix import Ends, submit_rows
+from tests.clusters.site import Site
 from wps_hpc.config import Limits
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.lease import Lease
@@ -20,6 +26,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if TRUTHS:
         terminalreporter.section("time to truth")
         terminalreporter.write_line("\n".join(TRUTHS))
+
+
+@pytest.fixture
+def site(system: BatchSystem) -> Iterator[Site]:
+    """A site with a worker on the module's batch system; its jobs that still run are ended."""
+    opened = system.make_site()
+    opened.start_worker()
+    yield opened
+    system.leave(opened)
+
+
+@pytest.fixture(scope="module")
+def ends(system: BatchSystem) -> Iterator[Ends]:
+    """The rows of the fault matrix that disturb nobody, submitted together."""
+    opened = system.make_site()
+    opened.start_worker()
+    yield submit_rows(system, opened)
+    system.leave(opened)
 
 
 ROOMY = Limits(parallel=1000, queued=1000)

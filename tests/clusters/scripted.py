@@ -282,6 +282,9 @@ class Rounds:
 
     def wrote_failure(self, job: Job, failure: Failure, attempt: int = 1) -> None:
         """The launcher of an attempt committed a failure."""
+        paths = self.site.job_folder(job).attempt(attempt)
+        paths.path.mkdir(parents=True, exist_ok=True)
+        paths.result.write_bytes(dump(ResultRecord("failed", time.time(), time.time(), "node1", failure=failure)))
         self._write(job, attempt, status.failed(_head(job), failure, time.time()))
 
     def claimed(self, job: Job, attempt: int = 1) -> None:

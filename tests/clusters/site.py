@@ -65,6 +65,7 @@ lease_seconds = 1.5
 parallel = {parallel}
 queued = 1000
 sync_seconds = {sync_seconds}
+grace_seconds = 0
 [inputs]
 schemes = ["file"]
 folders = ["{shared}"]

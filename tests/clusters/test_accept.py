@@ -445,3 +445,66 @@ def test_a_locked_database_is_a_busy_server(tmp_path: Path, bell: Bell) -> None:
     assert intake.execute(request())
     other.close()
     store.close()
+
+
+#: Each state in which a job can be steered, and the wishes that pausing and resuming it are.
+WISHES = {
+    JobState.ACCEPTED: ("hold", "release"),
+    JobState.STAGING: ("hold", "release"),
+    JobState.SUBMITTING: ("hold", "release"),
+    JobState.QUEUED: ("hold", "release"),
+    JobState.HELD: ("hold", "release"),
+    JobState.RUNNING: ("suspend", "resume"),
+    JobState.SUSPENDED: ("suspend", "resume"),
+}
+#: The way from accepted to each of these states.
+PATHS = {
+    JobState.STAGING: (JobState.STAGING,),
+    JobState.SUBMITTING: (JobState.SUBMITTING,),
+    JobState.QUEUED: (JobState.SUBMITTING, JobState.QUEUED),
+    JobState.HELD: (JobState.HELD,),
+    JobState.RUNNING: (JobState.SUBMITTING, JobState.RUNNING),
+    JobState.SUSPENDED: (JobState.SUBMITTING, JobState.SUSPENDED),
+}
+
+
+class TestSteering:
+    @pytest.mark.parametrize("state", WISHES)
+    def test_a_paused_job_is_held_or_suspended_by_where_it_is(
+        self, intake: Intake, store: Store, bell: Bell, epoch: int, state: JobState
+    ) -> None:
+        job = intake.execute(request())
+        for step in PATHS.get(state, ()):
+            store.change(job.id, epoch, state=step)
+        with bell.worker_listener() as worker:
+            paused = intake.pause(job.id)
+            assert worker.wait(20) == {job.id}
+        resumed = intake.resume(job.id)
+        assert (paused.wish, resumed.wish) == WISHES[state]
+        assert (paused.state, resumed.state) == (state, state)
+
+    def test_every_state_that_is_not_final_can_be_steered(self) -> None:
+        assert set(WISHES) == {state for state in JobState if not state.final}
+
+    def test_a_job_that_has_ended_is_not_steered(self, intake: Intake, store: Store, epoch: int) -> None:
+        job = intake.execute(request())
+        ended = store.change(job.id, epoch, state=JobState.FAILED)
+        assert intake.pause(job.id) == intake.resume(job.id) == ended
+
+    def test_the_results_of_an_ended_job_are_let_go(self, intake: Intake, store: Store, epoch: int) -> None:
+        job = intake.execute(request())
+        intake.forget(job.id)
+        assert store.get(job.id) == job, "one that has not ended stays"
+        store.change(job.id, epoch, state=JobState.FAILED)
+        before = time.time()
+        intake.forget(job.id)
+        found = store.get(job.id)
+        assert found is not None and found.expires is not None
+        assert before <= found.expires <= time.time()
+        assert store.mark_expired(time.time()) == 1
+
+    def test_an_unknown_job(self, intake: Intake) -> None:
+        for steer in (intake.pause, intake.resume):
+            with pytest.raises(NotFound):
+                steer("nothing")
+        intake.forget("nothing")

@@ -22,6 +22,7 @@ import pytest
 from joblauncher.failpoints import VARIABLE, Failpoint
 from joblauncher.formats.records import Manifest, load
 from joblauncher.formats.values import LiteralValue
+from tests.clusters.matrix import WORKER_POINTS
 from tests.clusters.site import Site, until
 from tests.services import require
 from wps_hpc.errors import InvalidParameterValue, ServerBusy
@@ -31,14 +32,6 @@ from wps_hpc.jobs.progress import Progress
 from wps_hpc.jobs.request import ExecuteRequest, Mode, Reference
 from wps_hpc.jobs.store import Store
 
-WORKER_POINTS = [
-    Failpoint.PACKED,
-    Failpoint.SUBMIT_BEFORE_COMMAND,
-    Failpoint.SUBMIT_AFTER_COMMAND,
-    Failpoint.SUBMIT_RECORDED,
-    Failpoint.WATCH_BEFORE_FINAL,
-    Failpoint.WATCH_AFTER_FINAL,
-]
 SPOOLER_POINTS = [Failpoint.SPOOL_BEFORE_RECORD, Failpoint.SPOOL_AFTER_RECORD, Failpoint.SPOOL_AFTER_START]
 #: The launcher dies: only what was committed counts.
 LAUNCHER_POINTS = {

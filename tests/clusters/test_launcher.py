@@ -138,9 +138,19 @@ def test_the_process_is_alone_with_itself(tmp_path: Path) -> None:
 def test_restarts_of_the_scheduler_are_attempts_of_their_own(tmp_path: Path) -> None:
     job = make_job(tmp_path / "job", Recipe(limits=records.Limits(max_restarts=1), manifest={"submission": 2}))
     assert MODULE.run(job).returncode == 0
+    job.attempt(2).status.write_bytes(b"<torn")
     assert MODULE.run(job, "--restarts", "3").returncode == 0
     assert sorted(file.name for file in job.folder.attempts.iterdir()) == ["2", "5"]
-    assert job.status(2).state == job.status(5).state == "succeeded"
+    assert job.status(5).state == "succeeded"
+
+
+def test_what_has_succeeded_is_not_run_again(launcher: Launcher, tmp_path: Path) -> None:
+    """An ended job that an administrator puts back into the queue, say."""
+    job = make_job(tmp_path / "job", Recipe(limits=records.Limits(max_restarts=5)))
+    assert launcher.run(job).returncode == 0
+    again = launcher.run(job, "--restarts", "1")
+    assert again.returncode == records.EXIT_CLAIMED and "has succeeded before" in again.stderr
+    assert [file.name for file in job.folder.attempts.iterdir()] == ["1"]
 
 
 @pytest.mark.parametrize(

@@ -61,10 +61,10 @@ class Started:
         self._path = path
         self.processes: list[subprocess.Popen[str]] = []
 
-    def __call__(self, recipe: Recipe, **environment: str) -> tuple[MadeJob, "subprocess.Popen[str]"]:
+    def __call__(self, recipe: Recipe, *arguments: str, **environment: str) -> tuple[MadeJob, "subprocess.Popen[str]"]:
         """Make a job, start it, and wait until its process says that it runs."""
         job = make_job(self._path / "job", recipe)
-        process = MODULE.start(job, **environment)
+        process = MODULE.start(job, *arguments, **environment)
         self.processes.append(process)
         job.number("pid")
         return job, process
@@ -203,6 +203,27 @@ def test_a_time_warning_calls_who_asked_and_the_process_goes_on(started: Started
     finished(process)
     assert failure_of(job).cause == "time limit"
     assert job.result().signals == (name, "SIGTERM")
+
+
+def test_where_ends_are_announced_usr2_is_an_order_to_end(started: Started) -> None:
+    """Grid Engine's -notify: without it there is only SIGKILL, and no clean-up."""
+    body = f"try:\n{_indented(RUNNING)}\nfinally:\n    (job.workdir / 'cleaned').touch()"
+    job, process = started(Recipe(body, limits=PATIENT), "--notified")
+    process.send_signal(signal.SIGUSR2)
+    assert finished(process).returncode == records.EXIT_FAILED
+    assert (job.attempt().work / "cleaned").exists()
+    assert failure_of(job).cause == "cancelled"
+    assert job.result().signals == ("SIGTERM",)
+
+
+def test_where_stops_are_announced_usr1_warns_and_proves_no_time_limit(started: Started) -> None:
+    """It may come before a soft limit, or before the job is suspended."""
+    job, process = started(Recipe(ON_WARNING + RUNNING, limits=PATIENT), "--notified")
+    process.send_signal(signal.SIGUSR1)
+    job.number("saved")
+    os.kill(job.number("pid"), signal.SIGKILL)
+    finished(process)
+    assert failure_of(job).cause == "signal"
 
 
 def test_a_time_warning_does_not_kill_command_line_programs(started: Started) -> None:

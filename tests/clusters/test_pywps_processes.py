@@ -20,9 +20,9 @@ import pytest
 from birdy import WPSClient
 from owslib.wps import ASYNC, SYNC, ComplexDataInput, WebProcessingService, monitorExecution
 
-from tests.clusters.hpc import leave, make_site
 from tests.clusters.pywps_peers import Peers, Request, final, local_site, offer, parsed, peers
 from tests.clusters.site import Site, until
+from tests.clusters.systems import SlurmSystem
 from tests.protocols.conftest import document_xml, execute_xml, input_xml, literal_xml, raw_xml
 from tests.pywps_processes.classes import LITERALS
 from tests.schemas import ROOT
@@ -491,11 +491,13 @@ def on_slurm(slurm_cluster: Slurm, tmp_path_factory: pytest.TempPathFactory) -> 
     """What came of all requests of ON_SLURM, submitted together."""
     shared = tmp_path_factory.mktemp("shared")
     (shared / "shared.txt").write_text("shared text")
-    site = make_site(slurm_cluster)
+    system = SlurmSystem(slurm_cluster)
+    site = system.make_site()
     offer(site, shared)
     text = site.config.read_text()
-    path = f'environment = {{ PYTHONPATH = "{ROOT}", PYTHONDONT'
-    site.config.write_text(text.replace("environment = { PYTHONDONT", path))
+    path = f'\nenvironment = {{ PYTHONPATH = "{ROOT}", PYTHONDONT'
+    assert "\nenvironment = { PYTHONDONT" in text
+    site.config.write_text(text.replace("\nenvironment = { PYTHONDONT", path))
     with website() as remote, httpx.Client(timeout=120) as client:
         remote.pages["/folder/data.txt"] = page(b"from afar", "Content-Type: text/plain")
         site.start_worker()
@@ -504,7 +506,7 @@ def on_slurm(slurm_cluster: Slurm, tmp_path_factory: pytest.TempPathFactory) -> 
         # All at once: the first answers are not waited for.
         accepted = {name: replace(one, follow=False).send(client, url) for name, one in asked.items()}
         yield {name: parsed(final(client, answer), client, valid=True) for name, answer in accepted.items()}
-    leave(site, slurm_cluster)
+    system.leave(site)
 
 
 def stored_request(asked: Request) -> Request:

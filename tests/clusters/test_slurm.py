@@ -1,18 +1,12 @@
-"""The fault matrix on a real Slurm: whatever happens to a job, its end is told truly, with the reason, and it ran once.
+"""The fault matrix on a real Slurm, and what can happen to a job on Slurm only.
 
-The rows that disturb nobody are submitted together, in the fixture ``ends``. The others each put right what they broke.
-How long it took to know is printed.
+Each test puts right what it broke. How long it took to know is printed.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,12 +14,11 @@ import pytest
 from joblauncher.failpoints import Failpoint
 from joblauncher.formats.status import read_status
 from joblauncher.formats.values import LiteralValue
-from tests.clusters.hpc import leave, make_site, scheduler_id, token, told
+from tests.clusters.hpc import kill_without_notice, scheduler_id, token, told
+from tests.clusters.matrix import FaultMatrix
 from tests.clusters.site import Site, until
-from tests.services import require
+from tests.clusters.systems import SlurmSystem
 from tests.services.slurm import ORDINARY, Slurm
-from wps_hpc.cli.check import OK, check_cluster
-from wps_hpc.clusters.cluster import build_clusters
 from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, Known, Phase
 from wps_hpc.clusters.schedulers.slurm import SlurmScheduler
 from wps_hpc.clusters.schedulers.slurm_words import STATES
@@ -39,141 +32,16 @@ from wps_hpc.protocols.wps1_response import message
 pytestmark = pytest.mark.cluster
 
 
-@pytest.fixture
-def site(slurm_cluster: Slurm) -> Iterator[Site]:
-    """A site with a worker; its jobs that still run are cancelled at the end."""
-    opened = make_site(slurm_cluster)
-    opened.start_worker()
-    yield opened
-    leave(opened, slurm_cluster)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A job that ends by itself or is killed from outside, and what is told of it."""
-
-    process: str
-    inputs: dict[str, object]
-    state: JobState
-    cause: str = ""
-    text: str = ""
-
-
-ROWS = {
-    "over its time limit": Row("end", {"how": "sleep", "minutes": 1}, JobState.FAILED, "time limit", "time limit"),
-    "over its time limit and deaf": Row("end", {"how": "deaf", "minutes": 1}, JobState.FAILED, "time limit"),
-    "over its time limit, cleans up": Row(
-        "end", {"how": "clean", "minutes": 1}, JobState.FAILED, "time limit", "time limit"
-    ),
-    "leaves a torn status": Row("end", {"how": "tear"}, JobState.FAILED, "signal", "signal 9"),
-    "forges a success": Row("end", {"how": "forge"}, JobState.FAILED, "bad output"),
-    "makes its status unwritable": Row("end", {"how": "block"}, JobState.FAILED, "disk full"),
-    "succeeds": Row("mark", {"name": "one"}, JobState.SUCCEEDED),
-    "raises": Row("end", {"how": "raise"}, JobState.FAILED, "process error", "this cannot be done"),
-    "os._exit": Row("end", {"how": "exit"}, JobState.FAILED, "exit code", "exit code 3"),
-    "segfaults": Row("end", {"how": "segfault"}, JobState.FAILED, "signal", "SIGSEGV"),
-    "eats its memory": Row("end", {"how": "eat"}, JobState.FAILED, "out of memory"),
-    "has a child that eats its memory": Row("end", {"how": "child eats"}, JobState.SUCCEEDED),
-}
-
-
 @pytest.fixture(scope="module")
-def ends(slurm_cluster: Slurm) -> Iterator[tuple[Site, dict[str, Job]]]:
-    """All rows, submitted together."""
-    opened = make_site(slurm_cluster)
-    opened.start_worker()
-    places = {"mark": {"folder": str(opened.marks)}, "end": {"started": str(opened.folder / "end")}}
-    jobs = {name: opened.execute(row.process, **row.inputs, **places[row.process]) for name, row in ROWS.items()}
-    yield opened, jobs
-    leave(opened, slurm_cluster)
+def system(slurm_cluster: Slurm) -> SlurmSystem:
+    """Slurm, to the fault matrix."""
+    return SlurmSystem(slurm_cluster)
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if "time limit" not in name])
-def test_however_a_job_ends_it_is_told_truly(
-    ends: tuple[Site, dict[str, Job]], slurm_cluster: Slurm, name: str
-) -> None:
-    if "memory" in name:
-        how = "run the tests as root where the memory controller of cgroup v1 is mounted"
-        require("memory enforcement by Slurm", slurm_cluster.memory_is_enforced, how)
-    check_row(ends, slurm_cluster, name)
+class TestFaultMatrix(FaultMatrix):
+    """The rows that all batch systems have."""
 
-
-def check_row(ends: tuple[Site, dict[str, Job]], slurm_cluster: Slurm, name: str) -> None:
-    """Wait for the job of a row, and see what was told of it."""
-    (site, jobs), row = ends, ROWS[name]
-    told_as = told(site, jobs[name], jobs[name].created, 200)
-    ended = site.job(jobs[name].id)
-    assert told_as == (row.state.value, row.cause), ended
-    assert row.text in ended.message
-    assert len(slurm_cluster.accounted(token(site, ended))) <= 1
-    if name == "succeeds":
-        assert site.runs() == {"one"}
-    if "cleans up" in name:
-        assert (site.folder / "end.warned").exists() and (site.folder / "end.cleaned").exists()
-
-
-@pytest.mark.parametrize("held", [True, False], ids=["queued", "running"])
-def test_cancelled_by_root(site: Site, slurm_cluster: Slurm, held: bool) -> None:
-    """At the scheduler and behind the server's back: failed, not dismissed."""
-    job = site.mark("one", until=str(site.folder / "never"))
-    if held:
-        slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=DOWN")
-    try:
-        site.in_state(job.id, JobState.QUEUED if held else JobState.RUNNING)
-        since = time.time()
-        slurm_cluster.run("scancel", scheduler_id(site, job))
-        assert told(site, job, since) == ("failed", "cancelled")
-    finally:
-        slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=UP")
-
-
-@pytest.mark.parametrize("running", [False, True], ids=["queued", "running"])
-def test_dismissed(site: Site, slurm_cluster: Slurm, running: bool) -> None:
-    job = site.mark("one", until=str(site.folder / "never"))
-    if not running:
-        until(lambda: site.job(job.id).submission_id, "it is being submitted")
-    else:
-        site.in_state(job.id, JobState.RUNNING)
-    since = time.time()
-    site.intake.dismiss(job.id, "the client")
-    assert told(site, job, since)[0] == "dismissed"
-    until(lambda: site.job(job.id).scheduler_gone, "Slurm has let go of it")
-    assert token(site, job) not in slurm_cluster.run("squeue", "-h", "-o", "%j").stdout
-
-
-def test_held_and_released_at_the_scheduler(site: Site, slurm_cluster: Slurm) -> None:
-    slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=DOWN")
-    job = site.mark("one")
-    try:
-        site.in_state(job.id, JobState.QUEUED)
-        until(lambda: "the queue is closed" in site.job(job.id).message, "the reason is told")
-        site.store.request_hold(job.id)
-        assert site.in_state(job.id, JobState.HELD).message.startswith("held: by ")
-        site.store.request_release(job.id)
-        site.in_state(job.id, JobState.QUEUED)
-        slurm_cluster.run("scontrol", "hold", scheduler_id(site, job))
-        assert "by an administrator" in site.in_state(job.id, JobState.HELD).message
-        slurm_cluster.run("scontrol", "release", scheduler_id(site, job))
-    finally:
-        slurm_cluster.run("scontrol", "update", "PartitionName=long", "State=UP")
-    assert site.ended(job.id).state is JobState.SUCCEEDED
-    assert site.runs() == {"one"}
-
-
-def test_suspended_and_resumed(site: Site) -> None:
-    go = site.folder / "go"
-    job = site.mark("one", until=str(go))
-    until(site.runs, "it runs")
-    site.in_state(job.id, JobState.RUNNING)
-    site.store.request_suspend(job.id)
-    site.in_state(job.id, JobState.SUSPENDED)
-    launcher = site.launcher_pids(site.job(job.id))[0]
-    _guard, *processes = site.descendants(launcher)
-    # Slurm says so before the node has done so; and what it stops is the script's process group.
-    until(lambda: {process_state(pid) for pid in (launcher, *processes)} == {"T"}, "launcher and process are stopped")
-    go.touch()
-    site.store.request_resume(job.id)
-    assert site.ended(job.id).state is JobState.SUCCEEDED
+    of = SlurmSystem
 
 
 def test_an_ordinary_account_may_do_all_that_the_server_asks_for(slurm_cluster: Slurm) -> None:
@@ -208,109 +76,11 @@ def test_an_ordinary_account_may_do_all_that_the_server_asks_for(slurm_cluster: 
     becomes(Phase.ENDED, STATES["CANCELLED"].reason)
 
 
-@pytest.mark.parametrize(
-    ("partition", "words"),
-    [
-        ('partition = "nowhere"', "Invalid partition name"),
-        ('account = "nobody"', "Invalid account"),
-        ('qos = "nothing"', "Invalid qos"),
-    ],
-    ids=["partition", "account", "qos"],
-)
-def test_what_slurm_refuses_for_good(slurm_cluster: Slurm, partition: str, words: str) -> None:
-    """Neutral words for the client, Slurm's own for the operator; no second try."""
-    site = make_site(slurm_cluster, partition=partition)
-    try:
-        site.start_worker()
-        job = site.mark("one")
-        assert told(site, job, job.created) == ("failed", "could not be submitted")
-        failure = site.job(job.id).failure
-        assert failure is not None and words in failure.detail
-        assert "partition" not in failure.text and "account" not in failure.text
-    finally:
-        leave(site, slurm_cluster)
-
-
-def test_an_sbatch_that_submits_and_then_fails(slurm_cluster: Slurm, tmp_path: Path) -> None:
-    """A wrapper of the site's: the id is not believed, the name is looked up."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    wrapper = programs / "sbatch"
-    wrapper.write_text(f'#!/bin/sh\n{shutil.which("sbatch")} "$@"\necho "cannot write the log" >&2\nexit 1\n')
-    wrapper.chmod(0o755)
-    site = make_site(slurm_cluster, programs=str(programs))
-    try:
-        site.start_worker()
-        ended = site.ended(site.mark("one").id)
-        assert (ended.state, ended.submission_number) == (JobState.SUCCEEDED, 1)
-        assert site.runs() == {"one"}
-    finally:
-        leave(site, slurm_cluster)
-
-
-WORKER_POINTS = [
-    Failpoint.PACKED,
-    Failpoint.SUBMIT_BEFORE_COMMAND,
-    Failpoint.SUBMIT_AFTER_COMMAND,
-    Failpoint.SUBMIT_RECORDED,
-    Failpoint.WATCH_BEFORE_FINAL,
-    Failpoint.WATCH_AFTER_FINAL,
-]
-
-
-@pytest.mark.parametrize("point", WORKER_POINTS, ids=lambda point: point.value)
-def test_a_worker_that_dies_neither_loses_nor_doubles_the_job(slurm_cluster: Slurm, point: Failpoint) -> None:
-    site = make_site(slurm_cluster, command_seconds=3.0)
-    try:
-        first = site.start_worker(point)
-        job = site.mark("one")
-        assert first.wait(60) == -signal.SIGKILL
-        site.start_worker()
-        ended = site.ended(job.id)
-        assert ended.state is JobState.SUCCEEDED, ended
-        assert site.runs() == {"one"}
-        submissions = 2 if point is Failpoint.SUBMIT_BEFORE_COMMAND else 1
-        assert ended.submission_number == submissions
-    finally:
-        leave(site, slurm_cluster)
-
-
-def test_two_workers_started_at_once_run_every_job_once(slurm_cluster: Slurm) -> None:
-    site = make_site(slurm_cluster)
-    try:
-        jobs = [site.mark(f"job-{number}") for number in range(8)]
-        site.start_worker()
-        site.start_worker()
-        for job in jobs:
-            ended = site.ended(job.id)
-            assert (ended.state, ended.submission_number) == (JobState.SUCCEEDED, 1), ended
-            assert len(slurm_cluster.accounted(token(site, job))) <= 1
-        assert site.runs() == {f"job-{number}" for number in range(8)}
-    finally:
-        leave(site, slurm_cluster)
-
-
-def test_a_shared_folder_that_is_full(slurm_cluster: Slurm) -> None:
-    require("a small tmpfs", os.geteuid() == 0, "run the tests as root")
-    site = make_site(slurm_cluster)
-    root = site.settings.storage.root
-    root.mkdir(mode=0o700, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", str(root)], check=True)
-    try:
-        site.start_worker()
-        full = site.execute("fill", megabytes=20)
-        assert told(site, full, full.created) == ("failed", "disk full")
-        shutil.rmtree(site.job_folder(site.job(full.id)).path)
-        assert site.ended(site.mark("one").id).state is JobState.SUCCEEDED, "there is room again"
-    finally:
-        leave(site, slurm_cluster)
-
-
-def test_resources_and_queues_reach_slurm(slurm_cluster: Slurm) -> None:
+def test_resources_and_queues_reach_slurm(system: SlurmSystem, slurm_cluster: Slurm) -> None:
     queues = (
         '[[clusters.hpc.queues]]\nname = "short"\nmax_walltime_seconds = 300\n[[clusters.hpc.queues]]\nname = "long"'
     )
-    site = make_site(slurm_cluster, partition="", more=queues)
+    site = system.make_site(queue="", more=queues)
     try:
         site.start_worker()
         jobs = {minutes: site.execute("end", how="sleep", minutes=minutes) for minutes in (5, 7)}
@@ -325,23 +95,7 @@ def test_resources_and_queues_reach_slurm(slurm_cluster: Slurm) -> None:
             site.intake.dismiss(job.id, "the client")
             assert site.ended(job.id).state is JobState.DISMISSED
     finally:
-        leave(site, slurm_cluster)
-
-
-def test_check_sends_its_probe_through_slurm(slurm_cluster: Slurm) -> None:
-    site = make_site(slurm_cluster)
-    try:
-        cluster = build_clusters(site.settings)["hpc"]
-        findings = list(check_cluster(site.settings, cluster, 60))
-        assert [finding.level for finding in findings] == [OK], findings
-    finally:
-        leave(site, slurm_cluster)
-
-
-@pytest.mark.parametrize("name", [name for name in ROWS if "time limit" in name])
-def test_a_job_over_its_time_limit(ends: tuple[Site, dict[str, Job]], slurm_cluster: Slurm, name: str) -> None:
-    """Here, because Slurm takes its time: meanwhile the rows above have run, and the ones below would disturb it."""
-    check_row(ends, slurm_cluster, name)
+        system.leave(site)
 
 
 def test_a_node_that_dies(site: Site, slurm_cluster: Slurm) -> None:
@@ -356,64 +110,6 @@ def test_a_node_that_dies(site: Site, slurm_cluster: Slurm) -> None:
     finally:
         slurm_cluster.start_node(node)
         slurm_cluster.wait_idle()
-
-
-def test_a_controller_that_is_down_at_submission_and_while_a_job_runs(site: Site, slurm_cluster: Slurm) -> None:
-    """Nothing is concluded from the outage but that it is one, and nothing is lost."""
-    go = site.folder / "go"
-    running = site.mark("running", until=str(go))
-    ends_unseen = site.mark("unseen", until=str(site.folder / "go too"))
-    for job in (running, ends_unseen):
-        site.in_state(job.id, JobState.RUNNING)
-    slurm_cluster.stop("slurmctld")
-    try:
-        until(lambda: site.job(running.id).stale_since, "it is told that the scheduler does not answer")
-        (site.folder / "go too").touch()
-        late = site.mark("late")
-        until(lambda: site.job(late.id).message.startswith("The scheduler cannot be reached"), "it waits")
-        assert site.job(late.id).state is JobState.ACCEPTED
-        assert site.job(running.id).state is JobState.RUNNING
-    finally:
-        slurm_cluster.start_slurmctld()
-    go.touch()
-    for job in (running, ends_unseen, late):
-        assert site.ended(job.id).state is JobState.SUCCEEDED
-    assert site.runs() == {"running", "unseen", "late"}
-    assert len(slurm_cluster.accounted(token(site, late))) <= 1
-
-
-def test_a_controller_that_hangs_at_submission_has_created_the_job_all_the_same(
-    site: Site, slurm_cluster: Slurm
-) -> None:
-    """sbatch says «Socket timed out»; the job is found by its name, and never submitted again."""
-    slurm_cluster.daemons["slurmctld"].send_signal(signal.SIGSTOP)
-    try:
-        job = site.mark("one")
-        log = site.folder / "worker.log"
-        until(lambda: "has no known outcome" in log.read_text(), "the submission's outcome is unknown")
-        assert site.job(job.id).state is JobState.SUBMITTING
-    finally:
-        slurm_cluster.daemons["slurmctld"].send_signal(signal.SIGCONT)
-    ended = site.ended(job.id)
-    assert (ended.state, ended.submission_number) == (JobState.SUCCEEDED, 1)
-    assert site.runs() == {"one"}
-
-
-def test_a_job_dismissed_while_its_submission_hangs(site: Site, slurm_cluster: Slurm) -> None:
-    """Nobody knows whether there is such a job; once there is one, it is cancelled."""
-    slurm_cluster.daemons["slurmctld"].send_signal(signal.SIGSTOP)
-    try:
-        job = site.mark("one", until=str(site.folder / "never"))
-        site.in_state(job.id, JobState.SUBMITTING)
-        site.intake.dismiss(job.id, "the client")
-        log = site.folder / "worker.log"
-        until(lambda: "has no known outcome" in log.read_text(), "the submission's outcome is unknown")
-    finally:
-        slurm_cluster.daemons["slurmctld"].send_signal(signal.SIGCONT)
-    ended = site.ended(job.id)
-    assert (ended.state, ended.submission_number) == (JobState.DISMISSED, 1)
-    until(lambda: site.job(job.id).scheduler_gone, "Slurm has let go of it")
-    assert token(site, job) not in slurm_cluster.run("squeue", "-h", "-o", "%j").stdout
 
 
 def test_a_controller_that_was_killed_before_it_had_saved_its_jobs(site: Site, slurm_cluster: Slurm) -> None:
@@ -450,20 +146,10 @@ def test_accounting_that_is_down(site: Site, slurm_cluster: Slurm) -> None:
         slurm_cluster.start_slurmdbd()
 
 
-def process_state(pid: int) -> str:
-    """The kernel's letter for what a process does."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def parent(pid: int) -> int:
-    """The parent of a process."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def test_jobs_that_slurm_forgets_at_once(slurm_cluster: Slurm) -> None:
+def test_jobs_that_slurm_forgets_at_once(system: SlurmSystem, slurm_cluster: Slurm) -> None:
     """MinJobAge over before anybody looks: accounting and the folder tell."""
     slurm_cluster.reconfigure(min_job_age=2)
-    site = make_site(slurm_cluster)
+    site = system.make_site()
     try:
         site.start_worker()
         good, bad = site.mark("one"), site.execute("end", how="sleep", started=str(site.folder / "runs"))
@@ -472,28 +158,25 @@ def test_jobs_that_slurm_forgets_at_once(slurm_cluster: Slurm) -> None:
         bad = site.in_state(bad.id, JobState.RUNNING)
         site.kill_worker()
         known = scheduler_id(site, bad)
-        # Script and launcher die together, so that nothing tells of it but Slurm's accounting.
-        launcher = site.launcher_pids(bad)[0]
-        for pid in (parent(launcher), launcher):
-            os.kill(pid, signal.SIGKILL)
+        kill_without_notice(site, bad)
         until(lambda: not slurm_cluster.run("squeue", "-h", "-t", "all", "-j", known, check=False).stdout, "forgotten")
         site.start_worker()
         assert told(site, bad, time.time()) == ("failed", "signal")
     finally:
         slurm_cluster.reconfigure(min_job_age=300)
-        leave(site, slurm_cluster)
+        system.leave(site)
 
 
 @pytest.mark.parametrize("accounting", [True, False], ids=["accounting", "no accounting"])
 def test_a_job_that_ran_and_was_forgotten_while_nobody_looked_is_not_run_again(
-    slurm_cluster: Slurm, tmp_path: Path, accounting: bool
+    system: SlurmSystem, slurm_cluster: Slurm, tmp_path: Path, accounting: bool
 ) -> None:
     """The worker dies before it has recorded the submission; when the next one comes, squeue does not know the name."""
     slurm_cluster.reconfigure(min_job_age=2)
     if not accounting:
         (tmp_path / "sacct").write_text('#!/bin/sh\necho "Slurm accounting storage is disabled" >&2\nexit 1\n')
         (tmp_path / "sacct").chmod(0o755)
-    site = make_site(slurm_cluster, programs="" if accounting else str(tmp_path), command_seconds=3.0)
+    site = system.make_site(programs="" if accounting else str(tmp_path), command_seconds=3.0)
     try:
         first = site.start_worker(Failpoint.SUBMIT_AFTER_COMMAND)
         job = site.mark("one")
@@ -506,7 +189,7 @@ def test_a_job_that_ran_and_was_forgotten_while_nobody_looked_is_not_run_again(
         assert (ended.state, ended.submission_number) == (JobState.SUCCEEDED, 1)
     finally:
         slurm_cluster.reconfigure(min_job_age=300)
-        leave(site, slurm_cluster)
+        system.leave(site)
 
 
 def seen(site: Site, job: Job) -> str:
@@ -565,8 +248,8 @@ class TestRestarting:
         (site.marks / "once").unlink()
         self.runs_again(site, job)
 
-    def test_more_often_than_the_site_allows(self, slurm_cluster: Slurm) -> None:
-        site = make_site(slurm_cluster, more="max_restarts = 1")
+    def test_more_often_than_the_site_allows(self, system: SlurmSystem, slurm_cluster: Slurm) -> None:
+        site = system.make_site(more="max_restarts = 1")
         try:
             site.start_worker()
             job = self.restartable(site)
@@ -579,7 +262,7 @@ class TestRestarting:
             assert "interrupted the job 2 times" in site.job(job.id).message
             assert site.runs() == {"run-1", "run-2"}
         finally:
-            leave(site, slurm_cluster)
+            system.leave(site)
 
     def test_a_process_that_does_not_allow_it(self, site: Site, slurm_cluster: Slurm) -> None:
         """Slurm refuses to put the job back into the queue; when an administrator insists, it does not run again."""

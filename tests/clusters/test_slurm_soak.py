@@ -12,8 +12,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.clusters.hpc import leave, make_site
 from tests.clusters.site import Site, until
+from tests.clusters.systems import SlurmSystem
 from tests.services.slurm import Slurm
 from wps_hpc.jobs.job import JobState
 
@@ -25,9 +25,10 @@ JOBS, DISTURBANCES = 500, 12
 @pytest.fixture
 def site(slurm_cluster: Slurm) -> Iterator[Site]:
     """A site with more places than the cluster has."""
-    opened = make_site(slurm_cluster, parallel=16)
+    system = SlurmSystem(slurm_cluster)
+    opened = system.make_site(parallel=16)
     yield opened
-    leave(opened, slurm_cluster)
+    system.leave(opened)
 
 
 def kill_worker(site: Site, slurm: Slurm, chance: random.Random) -> None:

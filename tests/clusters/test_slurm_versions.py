@@ -1,7 +1,8 @@
 """The rows of the fault matrix, on the Slurm of other Debian releases: ``make test-slurm-versions``.
 
-These are the tests of ``test_slurm``, with another cluster. The server runs on the host with the release's own
-commands, the jobs run in the release with its Python. There is no row on memory: control groups are off there.
+These are the fault matrix and tests of ``test_slurm``, with another cluster. The server runs on the host with the
+release's own commands, the jobs run in the release with its Python. There is no row on memory: control groups are off
+there.
 """
 
 from __future__ import annotations
@@ -10,89 +11,66 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
 import pytest
 
-from tests.clusters import test_slurm
-from tests.clusters.hpc import make_site
-from tests.clusters.site import Site, until
+from tests.clusters.batch_system import ROWS, Row
+from tests.clusters.matrix import FaultMatrix
+from tests.clusters.site import until
+from tests.clusters.systems import SlurmSystem
 from tests.clusters.test_slurm import (
-    check_row,
-    ends,
-    site,
-    test_a_controller_that_hangs_at_submission_has_created_the_job_all_the_same,
-    test_a_controller_that_is_down_at_submission_and_while_a_job_runs,
-    test_a_job_over_its_time_limit,
+    TestRestarting,
+    test_a_controller_that_was_killed_before_it_had_saved_its_jobs,
     test_a_job_that_ran_and_was_forgotten_while_nobody_looked_is_not_run_again,
     test_a_node_that_dies,
-    test_a_worker_that_dies_around_a_submission_neither_loses_nor_doubles_the_job,
     test_accounting_that_is_down,
-    test_an_ordinary_account_may_do_all_that_the_server_asks_for,
-    test_an_sbatch_that_submits_and_then_fails,
-    test_cancelled_by_root,
-    test_check_sends_its_probe_through_slurm,
-    test_dismissed,
-    test_held_and_released_at_the_scheduler,
     test_jobs_that_slurm_forgets_at_once,
     test_resources_and_queues_reach_slurm,
-    test_suspended_and_resumed,
-    test_what_slurm_refuses_for_good,
 )
-from tests.services.slurm import Slurm
+from tests.services.slurm import ORDINARY, Slurm
 from tests.services.slurm_releases import RELEASES, Release, running_release
-from wps_hpc.clusters.schedulers.base import CouldNotAsk, JobWord, Known, Phase
+from wps_hpc.cli.check import NOTE, OK
+from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobWord, Known, Phase
 from wps_hpc.clusters.schedulers.slurm import SlurmScheduler
 from wps_hpc.clusters.schedulers.slurm_words import STATES, waiting
-from wps_hpc.clusters.transports.base import Completed
+from wps_hpc.clusters.transports.base import Command, Completed
 from wps_hpc.config import Cluster
-from wps_hpc.jobs.job import Job
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slurm_versions]
 
-#: What pytest collects here beside this module's own tests, and the fixtures of those.
+#: What pytest collects here beside this module's own tests.
 __all__ = [
-    "ends",
-    "site",
-    "test_a_controller_that_hangs_at_submission_has_created_the_job_all_the_same",
-    "test_a_controller_that_is_down_at_submission_and_while_a_job_runs",
-    "test_a_job_over_its_time_limit",
+    "TestRestarting",
+    "test_a_controller_that_was_killed_before_it_had_saved_its_jobs",
     "test_a_job_that_ran_and_was_forgotten_while_nobody_looked_is_not_run_again",
     "test_a_node_that_dies",
-    "test_a_worker_that_dies_around_a_submission_neither_loses_nor_doubles_the_job",
     "test_accounting_that_is_down",
-    "test_an_ordinary_account_may_do_all_that_the_server_asks_for",
-    "test_an_sbatch_that_submits_and_then_fails",
-    "test_cancelled_by_root",
-    "test_check_sends_its_probe_through_slurm",
-    "test_dismissed",
-    "test_held_and_released_at_the_scheduler",
     "test_jobs_that_slurm_forgets_at_once",
     "test_resources_and_queues_reach_slurm",
-    "test_suspended_and_resumed",
-    "test_what_slurm_refuses_for_good",
 ]
 
-ROWS = {name: row for name, row in test_slurm.ROWS.items() if "memory" not in name}
-#: The release's own, as a node may have any.
-PYTHON = 'python = "/usr/bin/python3"\n'
 
+class ReleaseSystem(SlurmSystem):
+    """A release's Slurm; its jobs run with the release's own Python, as a node may have any."""
 
-def make_release_site(slurm: Slurm, *, more: str = "", **options: Any) -> Site:
-    """A site whose jobs run with the release's Python."""
-    return make_site(slurm, more=PYTHON + more, **options)
+    rows: ClassVar[Mapping[str, Row]] = {name: row for name, row in ROWS.items() if "memory" not in name}
+    #: It may note that this is another Python.
+    probed = ([OK], [OK, NOTE])
+    killed = "signal"
+
+    def __init__(self, slurm: Slurm) -> None:
+        super().__init__(slurm, always='python = "/usr/bin/python3"')
 
 
 @pytest.fixture(scope="module", params=RELEASES)
 def release(request: pytest.FixtureRequest) -> Iterator[Release]:
-    """A release's Slurm; within it the commands on the PATH are the release's, and ``test_slurm`` makes sites on it."""
+    """A release's Slurm; within it the commands on the PATH are the release's."""
     with running_release(request.param) as running, pytest.MonkeyPatch.context() as patch:
         print(f"\nDebian {running.suite}: Slurm {running.version}")
         patch.setenv("PATH", str(running.programs), prepend=":")
-        patch.setattr(test_slurm, "make_site", make_release_site)
-        patch.setattr(test_slurm, "ROWS", ROWS)
         yield running
 
 
@@ -100,6 +78,18 @@ def release(request: pytest.FixtureRequest) -> Iterator[Release]:
 def slurm_cluster(release: Release) -> Slurm:
     """In the place of the host's own Slurm."""
     return release.slurm
+
+
+@pytest.fixture(scope="module")
+def system(slurm_cluster: Slurm) -> ReleaseSystem:
+    """In the place of the host's own, to the fault matrix."""
+    return ReleaseSystem(slurm_cluster)
+
+
+class TestFaultMatrix(FaultMatrix, without=("test_a_shared_folder_that_is_full",)):
+    """All rows but the one that mounts a folder, which the release would not see."""
+
+    of = ReleaseSystem
 
 
 def test_commands_and_controller_are_those_of_the_release(release: Release) -> None:
@@ -110,11 +100,7 @@ def test_commands_and_controller_are_those_of_the_release(release: Release) -> N
     assert re.search(r"^SLURM_VERSION += (\S+)$", configuration, re.MULTILINE)[1] == release.version  # type: ignore[index]
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if "time limit" not in name])
-def test_however_a_job_ends(ends: tuple[Site, dict[str, Job]], slurm_cluster: Slurm, name: str) -> None:
-    check_row(ends, slurm_cluster, name)
-
-
+DIALECT = SlurmScheduler(Cluster(scheduler="slurm"))
 LISTING = ("squeue", "sacct")
 #: Reasons that no job that waits has: they say how one ended, or (the last two, of which one is of 24.11) nothing.
 OF_AN_END = {"DeadLine", "JobLaunchFailure", "NonZeroExitCode", "OutOfMemory", "TimeLimit"}
@@ -172,14 +158,20 @@ def cases(slurm_cluster: Slurm) -> Iterator[None]:
         slurm_cluster.run("scancel", f"--name={token}")
 
 
+def run(slurm: Slurm, command: Command | None, account: str | None = None) -> Completed:
+    """Run a command of the dialect's."""
+    assert command is not None
+    done = slurm.run("env", *(f"{name}={value}" for name, value in command.env), *command.argv, account=account)
+    return Completed(done.returncode, done.stdout, done.stderr)
+
+
 def ask(slurm: Slurm, command: str) -> dict[str, JobWord]:
     """What the dialect reads of squeue's or sacct's answer about the cases, by token, without sentences."""
-    scheduler, known = SlurmScheduler(Cluster(scheduler="slurm")), [Known(token, None, time.time()) for token in CASES]
-    asked = scheduler.query_command() if command == "squeue" else scheduler.accounting_command(known)
-    assert asked is not None
-    done = slurm.run("env", *(f"{name}={value}" for name, value in asked.env), *asked.argv)
-    said = Completed(done.returncode, done.stdout, done.stderr)
-    answer = scheduler.read_query(said) if command == "squeue" else scheduler.read_accounting(said, known)
+    known = [Known(token, None, time.time()) for token in CASES]
+    if command == "squeue":
+        answer = DIALECT.read_query(run(slurm, DIALECT.query_command()))
+    else:
+        answer = DIALECT.read_accounting(run(slurm, DIALECT.accounting_command(known)), known)
     assert not isinstance(answer, CouldNotAsk), answer
     words = {word.token or "": replace(word, reason=None, token=None, estimated_start=None) for word in answer.values()}
     return {token: words[token] for token in CASES if token in words}
@@ -196,3 +188,26 @@ def test_what_the_release_prints_is_read(slurm_cluster: Slurm, command: str) -> 
 
     until(settled, f"{command} says how they end")
     assert ask(slurm_cluster, command) == expected
+
+
+def test_an_ordinary_account_may_do_all_that_the_server_asks_for(slurm_cluster: Slurm) -> None:
+    """Whether it may «scontrol suspend» differs: 26.05 lets it, the others do not."""
+    name, script = "wordinary000000", "#!/bin/sh\nsleep 100\n"
+    options = ("--parsable", "--hold", f"--job-name={name}", "--output=/dev/null", "--chdir=/")
+    submitted = slurm_cluster.run("sbatch", *options, stdin=script, account=ORDINARY)
+    known = Known(name, submitted.stdout.strip(), time.time())
+
+    def phase() -> Phase | None:
+        answer = DIALECT.read_query(run(slurm_cluster, DIALECT.query_command(), ORDINARY))
+        assert not isinstance(answer, CouldNotAsk), answer
+        return next((word.phase for word in answer.values() if word.token == name), None)
+
+    assert phase() is Phase.HELD
+    for action, wanted in (
+        (Control.RELEASE, Phase.RUNNING),
+        (Control.SUSPEND, Phase.SUSPENDED),
+        (Control.RESUME, Phase.RUNNING),
+        (Control.CANCEL, Phase.ENDED),
+    ):
+        run(slurm_cluster, DIALECT.control_command(action, known), ORDINARY)
+        until(lambda wanted=wanted: phase() is wanted, f"it is {wanted}")  # type: ignore[misc]

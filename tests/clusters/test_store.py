@@ -25,6 +25,7 @@ from wps_hpc.jobs.admission import Load
 from wps_hpc.jobs.job import ACTIVE, AT_SCHEDULER, Job, JobState, SubmitState, TransitionError
 from wps_hpc.jobs.store import (
     Change,
+    JobFilter,
     NoSuchJob,
     NotWaiting,
     RevisionConflict,
@@ -125,6 +126,19 @@ class TestJobs:
         assert ids(store.list_jobs(process="echo")) == [bob.id]
         assert ids(store.list_jobs(states=[JobState.DISMISSED, JobState.FAILED])) == [bob.id]
         assert store.list_jobs(states=[]) == []
+
+    def test_jobs_are_found_by_time_and_duration(self, store: Store, add: Add, epoch: int) -> None:
+        old, new = add(created=100.0), add(created=200.0, process="echo")
+        assert ids(store.find_jobs(JobFilter(created_from=200.0), 10)) == [new.id]
+        assert ids(store.find_jobs(JobFilter(created_before=200.0), 10)) == [old.id]
+        assert ids(store.find_jobs(JobFilter(processes=frozenset({"echo", "other"})), 10)) == [new.id]
+        assert store.find_jobs(JobFilter(least_seconds=0.0), 10) == []
+        to(store, old, epoch, JobState.SUBMITTING)
+        store.change(old.id, epoch, state=JobState.RUNNING, started=150.0)
+        assert ids(store.find_jobs(JobFilter(least_seconds=1000.0), 10)) == [old.id]
+        store.change(old.id, epoch, state=JobState.FAILED, finished=160.0)
+        assert ids(store.find_jobs(JobFilter(least_seconds=10.0, most_seconds=10.0), 10)) == [old.id]
+        assert store.find_jobs(JobFilter(most_seconds=9.0), 10) == []
 
     def test_counts(self, store: Store, add: Add, epoch: int) -> None:
         add(), add(process="echo")

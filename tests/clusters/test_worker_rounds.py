@@ -19,7 +19,7 @@ from tests.clusters.site import Site
 from wps_hpc.clusters.schedulers.base import JobWord, Phase
 from wps_hpc.config import Logging
 from wps_hpc.jobs import watch
-from wps_hpc.jobs.job import JobState, Submission
+from wps_hpc.jobs.job import Job, JobState, Submission
 from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.pack import Packer
 from wps_hpc.jobs.request import Reference
@@ -212,6 +212,7 @@ def test_an_outage_marks_jobs_stale_and_its_end_clears_that(rounds: Rounds) -> N
     rounds.watch()
     assert rounds.site.job(job.id).state is JobState.RUNNING, "gone is never concluded from an outage"
     rounds.batch.away = False
+    rounds.pass_time(1.0)
     rounds.watch()
     back = rounds.site.job(job.id)
     assert (back.state, back.stale_since, back.reason) == (JobState.RUNNING, None, "job 100")
@@ -341,14 +342,116 @@ def test_of_a_job_that_nobody_shows_any_more_the_newest_run_counts(rounds: Round
     assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
 
 
-def test_a_run_beyond_those_that_the_site_allows_is_not_believed(rounds: Rounds) -> None:
+def test_a_run_beyond_all_reason_is_not_believed(rounds: Rounds) -> None:
     job = rounds.running()
-    beyond = rounds.cluster.settings.max_restarts + 2
+    beyond = 1_000_000
     rounds.claimed(job, attempt=beyond)
     rounds.wrote_success(job, attempt=beyond)
     rounds.batch.words.clear()
     rounds.watch()
     assert rounds.site.job(job.id).state is JobState.RUNNING
+
+
+def asking_every(rounds: Rounds, seconds: float) -> None:
+    """As on a large site; and a scheduler whose files settle slowly."""
+    settings = rounds.cluster.settings.model_copy(update={"query_seconds": seconds, "lost_seconds": 30.0})
+    rounds.cluster = replace(rounds.cluster, settings=settings, scheduler=replace(rounds.dialect, settle_seconds=5.0))
+    rounds.watcher.cluster = rounds.dispatcher.cluster = rounds.cluster
+
+
+def polled_for(rounds: Rounds, job: Job, seconds: int) -> Job:
+    """The job after a client has polled it once a second for so long."""
+    for _ in range(seconds):
+        rounds.pass_time(1.0)
+        rounds.watcher.round({job.id})
+    return rounds.site.job(job.id)
+
+
+ORDERED = Failure("cancelled", "The process was cancelled.")
+PREEMPTED = JobWord(Phase.ENDED, "PREEMPTED", "The job was preempted.", "preempted")
+COMPLETING = JobWord(Phase.RUNNING, "COMPLETING", "ending", ending=True)
+
+
+def test_a_cause_is_told_by_an_answer_that_is_newer_than_the_failure(rounds: Rounds) -> None:
+    """However often a client polls between two queries."""
+    job = rounds.running()
+    asking_every(rounds, 30.0)
+    rounds.watch()
+    asked = rounds.batch.count("query")
+    rounds.wrote_failure(job, ORDERED)
+    rounds.batch.say(PREEMPTED)
+    told = polled_for(rounds, job, 12)
+    assert told.failure is not None and told.failure.cause == "preempted"
+    assert rounds.batch.count("query") > asked, "it is asked sooner while a verdict hangs on it"
+
+
+def test_a_scheduler_that_is_about_to_say_how_a_job_ended_is_waited_for(rounds: Rounds) -> None:
+    """An epilog may take longer than the grace."""
+    job = rounds.running()
+    asking_every(rounds, 2.0)
+    rounds.wrote_failure(job, ORDERED)
+    rounds.batch.say(COMPLETING)
+    assert polled_for(rounds, job, 40).state is JobState.RUNNING
+    rounds.batch.say(PREEMPTED)
+    told = polled_for(rounds, job, 3)
+    assert told.failure is not None and told.failure.cause == "preempted"
+
+
+def test_an_order_to_end_is_not_explained_by_an_outage(rounds: Rounds) -> None:
+    """The job was requeued meanwhile: it has not failed, and its second run is not cancelled."""
+    job = rounds.running()
+    asking_every(rounds, 2.0)
+    rounds.batch.away = True
+    rounds.wrote_failure(job, ORDERED)
+    stale = polled_for(rounds, job, 60)
+    assert stale.state is JobState.RUNNING and stale.stale_since is not None
+    rounds.batch.away = False
+    rounds.batch.say(QUEUED, restarts=1)
+    requeued = polled_for(rounds, job, 31)
+    assert (requeued.state, requeued.attempt) == (JobState.QUEUED, 2)
+    assert rounds.batch.controls() == []
+
+
+def test_a_job_that_vanishes_while_a_client_polls_is_lost_all_the_same(rounds: Rounds) -> None:
+    job = rounds.site.mark("one")
+    rounds.dispatcher.round()
+    rounds.batch.say(QUEUED)
+    asking_every(rounds, 2.0)
+    rounds.watch()
+    rounds.wrote_progress(job, 5)
+    rounds.batch.words.clear()
+    told = polled_for(rounds, job, 45)
+    assert told.failure is not None and told.failure.cause == "lost"
+
+
+def test_a_scheduler_that_is_away_is_asked_less_often(rounds: Rounds) -> None:
+    job = rounds.running()
+    asking_every(rounds, 2.0)
+    rounds.batch.away = True
+    rounds.watch()
+    asked = rounds.batch.count("query")
+    polled_for(rounds, job, 300)
+    assert 8 <= rounds.batch.count("query") - asked <= 16
+    rounds.batch.away = False
+    assert polled_for(rounds, job, 31).stale_since is None
+
+
+def test_a_run_that_had_succeeded_before_it_was_requeued_is_the_jobs_success(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.wrote_success(job)
+    rounds.batch.say(QUEUED, restarts=1)
+    rounds.watch()
+    ended = rounds.site.job(job.id)
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
+    assert rounds.batch.controls() == ["cancel"]
+
+
+def test_while_the_run_before_ends_a_requeued_job_waits(rounds: Rounds) -> None:
+    job = rounds.running()
+    rounds.batch.say(COMPLETING, restarts=1)
+    rounds.watch()
+    waiting = rounds.site.job(job.id)
+    assert (waiting.state, waiting.reason) == (JobState.QUEUED, "being put back into the queue")
 
 
 KILLED = Failure("signal", "The process was killed by signal 11.", signal=11)

@@ -22,11 +22,25 @@ NS = {
     "xlink": "http://www.w3.org/1999/xlink",
 }
 
+WPS2 = "{http://www.opengis.net/wps/2.0}"
+OWS2 = "{http://www.opengis.net/ows/2.0}"
+NS2 = {
+    "wps": "http://www.opengis.net/wps/2.0",
+    "ows": "http://www.opengis.net/ows/2.0",
+    "xlink": "http://www.w3.org/1999/xlink",
+}
+
 SCHEMAS = {
     f"{WPS}Capabilities": "wps/1.0.0/wpsGetCapabilities_response.xsd",
     f"{WPS}ProcessDescriptions": "wps/1.0.0/wpsDescribeProcess_response.xsd",
     f"{WPS}ExecuteResponse": "wps/1.0.0/wpsExecute_response.xsd",
     f"{OWS}ExceptionReport": "ows/1.1.0/owsExceptionReport.xsd",
+    f"{OWS2}ExceptionReport": "ows/2.0/owsExceptionReport.xsd",
+    f"{OWS2}BoundingBox": "ows/2.0/owsCommon.xsd",
+    **dict.fromkeys(
+        (f"{WPS2}{name}" for name in ("Capabilities", "ProcessOfferings", "StatusInfo", "Result", "LiteralValue")),
+        "wps/2.0/wps.xsd",
+    ),
 }
 
 
@@ -61,7 +75,8 @@ class Received:
 
     def all(self, path: str) -> list[etree._Element]:
         """All elements at a path."""
-        return self.root.findall(path, NS)
+        second = self.root.tag.startswith((WPS2, OWS2))
+        return self.root.findall(path, NS2 if second else NS)
 
     def text(self, path: str) -> str:
         """The text of the one element at a path."""
@@ -69,10 +84,18 @@ class Received:
 
     @property
     def exception(self) -> tuple[int, str, str | None]:
-        """HTTP status, exceptionCode and locator of an exception report."""
-        assert self.root.tag == f"{OWS}ExceptionReport", self.body
+        """HTTP status, exceptionCode and locator of an exception report of OWS Common 1.1."""
+        return self._exception(OWS)
+
+    @property
+    def exception2(self) -> tuple[int, str, str | None]:
+        """The same of OWS Common 2.0."""
+        return self._exception(OWS2)
+
+    def _exception(self, ows: str) -> tuple[int, str, str | None]:
+        assert self.root.tag == f"{ows}ExceptionReport", self.body
         exception = self.find("ows:Exception")
-        assert exception.findtext(f"{OWS}ExceptionText"), "an exception without words"
+        assert exception.findtext(f"{ows}ExceptionText"), "an exception without words"
         return self.status, exception.get("exceptionCode", ""), exception.get("locator")
 
     @property
@@ -162,7 +185,7 @@ def raw_xml(identifier: str, attributes: str = "") -> str:
 
 
 def settings_with(**sections: Mapping[str, Any]) -> Settings:
-    """Settings with some options changed: ``limits={"request_bytes": 10}``."""
+    """Settings with some options changed: ``limits={"request_bytes": 10}``. No call waits unless a test says so."""
     return Settings.model_validate(
         {
             "server": {
@@ -170,6 +193,7 @@ def settings_with(**sections: Mapping[str, Any]) -> Settings:
                 "languages": ("en-US", "fr-CA"),
                 **sections.pop("server", {}),
             },
+            "limits": {"grace_seconds": 0, **sections.pop("limits", {})},
             **sections,
         }
     )

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from joblauncher.formats.records import Failure
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, NestedValue, Value
+from wps_hpc.config import Settings
 from wps_hpc.errors import (
     PARALLEL_LIMIT_TEXT,
     InvalidParameterValue,
@@ -23,7 +24,9 @@ from wps_hpc.errors import (
     ServerBusy,
 )
 from wps_hpc.jobs.job import Job, JobState
-from wps_hpc.jobs.request import ExecuteRequest, Given, InlineContent, Reference
+from wps_hpc.jobs.request import ExecuteRequest, Given, InlineContent, NestedGiven, Reference
+from wps_hpc.jobs.store import JobFilter
+from wps_hpc.jobs.validate import check_wishes, validated
 from wps_hpc.processes import literals
 from wps_hpc.processes.description import (
     AllowedRange,
@@ -34,6 +37,7 @@ from wps_hpc.processes.description import (
     LiteralData,
     Metadata,
     NestedInputs,
+    NestedOutputs,
     Output,
     ProcessDescription,
     Translation,
@@ -77,6 +81,9 @@ def _echoed(value: Given, name: str, folder: Path) -> Value:
         return FileValue(path, form.mime_type, form.encoding, form.schema, len(value.content))
     if isinstance(value, Reference):
         return LiteralValue(repr(value))
+    if isinstance(value, NestedGiven):
+        inner = {inner: tuple(_echoed(item, inner, folder) for item in items) for inner, items in value.values.items()}
+        return NestedValue(inner)
     assert isinstance(value, LiteralValue | BoundingBoxValue)
     return value
 
@@ -144,10 +151,42 @@ NESTED = ProcessDescription(
     "nested", inputs=(Input("outer", data=NestedInputs((Input("inner"),))),), outputs=(Output("text"),)
 )
 
+NESTING = ProcessDescription(
+    "nesting",
+    keywords=("nested", "test"),
+    inputs=(
+        Input(
+            "outer",
+            data=NestedInputs(
+                (
+                    Input("count", data=LiteralData("integer")),
+                    Input("note", data=ComplexData((TEXT, GML)), min_occurs=0),
+                    Input("deeper", data=NestedInputs((Input("label"),)), min_occurs=0, max_occurs=None),
+                )
+            ),
+            max_occurs=2,
+        ),
+    ),
+    outputs=(
+        Output(
+            "outer",
+            data=NestedOutputs(
+                (
+                    Output("count", data=LiteralData("integer")),
+                    Output("note", data=ComplexData((TEXT, GML)), optional=True),
+                    Output("deeper", data=NestedOutputs((Output("label"),)), optional=True),
+                )
+            ),
+        ),
+    ),
+)
+
 OFFERS = (
     Offer(ECHO, echo),
     Offer(EVERYTHING, nothing),
     Offer(NESTED, echo),
+    Offer(NESTING, echo),
+    Offer(replace(ECHO, identifier="async.only", sync="refused"), echo),
     Offer(replace(ECHO, identifier="sync.only", store_supported=False, status_supported=False), echo),
     Offer(replace(ECHO, identifier="no.status", status_supported=False), echo),
     Offer(ProcessDescription("refuses", outputs=(Output("text"),)), refuse),
@@ -199,13 +238,17 @@ class Site:
         if request.process == "broken":
             raise RuntimeError("the secret of the server room is 0000")
         offer = self.catalogue.offers[request.process]
-        check_request(request, offer.description)
+        if request.protocol == "wps1":
+            check_request(request, offer.description)
+            check_wishes(offer.description, request.resources, Settings().limits)
+        else:
+            request = validated(offer.description, request, Settings())
         job = Job(
             id=str(uuid.uuid4()),
             process=request.process,
             process_version=offer.description.version,
             protocol=request.protocol,
-            mode=request.mode,
+            mode=request.mode.value,
             state=JobState.ACCEPTED,
             message="",
             percent=0,
@@ -223,7 +266,7 @@ class Site:
         deadline = time.monotonic() + min(seconds, 10)
         while self.background and not self.jobs[job_id].final and time.monotonic() < deadline:
             threading.Event().wait(0.005)
-        if not self.background and self.jobs[job_id].process != "slow":
+        if not self.background and not self.jobs[job_id].final and self.jobs[job_id].process != "slow":
             self.run(job_id)
         return self.jobs[job_id]
 
@@ -231,11 +274,31 @@ class Site:
         """End the job."""
         return self.change(job_id, state=JobState.DISMISSED, cancelled_by=by, finished=time.time())
 
+    def pause(self, job_id: str) -> Job:
+        """Suspend the job if it runs, else hold it."""
+        running = self.jobs[job_id].state is JobState.RUNNING
+        return self.change(job_id, state=JobState.SUSPENDED if running else JobState.HELD)
+
+    def resume(self, job_id: str) -> Job:
+        """Let the job go on."""
+        suspended = self.jobs[job_id].state is JobState.SUSPENDED
+        return self.change(job_id, state=JobState.RUNNING if suspended else JobState.ACCEPTED)
+
+    def forget(self, job_id: str) -> None:
+        """The job's time is over."""
+        self.change(job_id, expires=time.time())
+
     # Store.
 
     def get(self, job_id: str) -> Job | None:
         """The job."""
         return self.jobs.get(job_id)
+
+    def find(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
+        """The newest jobs first, by state, process and owner."""
+        newest = sorted(self.jobs.values(), key=lambda job: (job.created, job.id), reverse=True)
+        fits = [job for job in newest if _fits(job, wanted) and (before is None or (job.created, job.id) < before)]
+        return fits[:limit]
 
     # Results.
 
@@ -290,6 +353,12 @@ class Site:
         return self.requests[self.latest.id]
 
 
+def _fits(job: Job, wanted: JobFilter) -> bool:
+    known = ((wanted.states, job.state), (wanted.processes, job.process))
+    mine = wanted.owner in (None, job.owner)
+    return mine and all(options is None or value in options for options, value in known)
+
+
 def check_request(request: ExecuteRequest, process: ProcessDescription) -> None:
     """What the real intake checks, as far as the tests of protocols need it."""
     for name in request.inputs:
@@ -328,12 +397,9 @@ def _check_literal(described: Input, value: Given) -> None:
 
 
 def _check_format(mime_type: str | None, described: Input | Output | None, identifier: str) -> None:
-    known = (
-        {form.mime_type for form in described.data.formats}
-        if described and isinstance(described.data, ComplexData)
-        else set()
-    )
-    if mime_type is not None and mime_type not in known:
+    if mime_type is None or described is None or not isinstance(described.data, ComplexData):
+        return
+    if mime_type not in {form.mime_type for form in described.data.formats}:
         raise InvalidParameterValue(f"{mime_type} is not offered.", identifier)
 
 

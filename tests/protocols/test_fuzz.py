@@ -14,7 +14,7 @@ from tests.protocols.site import Site
 from wps_hpc.app import create_app
 from wps_hpc.errors import ServiceError
 from wps_hpc.protocols.ows import parse_query
-from wps_hpc.protocols.xml import is_legal
+from wps_hpc.protocols.xml import WPS, is_legal
 from wps_hpc.protocols.xml_request import read_document
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -127,6 +127,6 @@ def test_any_damage_to_a_good_request(quick: CheckedClient, data: st.DataObject)
 @given(st.binary(max_size=200))
 def test_the_reader_of_xml_is_total(body: bytes) -> None:
     try:
-        read_document(body, frozenset({"ComplexData"}))
+        read_document(body, frozenset({(WPS, "ComplexData")}))
     except ServiceError as error:
         assert error.http_status == 400

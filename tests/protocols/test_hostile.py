@@ -204,7 +204,7 @@ def test_names_of_character_sets_that_are_unknown_are_not_remembered(client: Che
 @pytest.mark.parametrize(
     "query",
     [
-        "service=WPS%00&request=GetCapabilities",
+        "service=WPS%00&request=GetCapabilities&version=1.0.0",
         "service=WPS&request=Get%00Capabilities",
         "service=WPS&request=Execute&version=1.0.0&Identifier=echo%00",
         "service=WPS&request=Execute&version=1.0.0&Identifier=%ff%fe",

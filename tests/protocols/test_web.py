@@ -43,7 +43,6 @@ def test_unknown_paths(client: CheckedClient, path: str) -> None:
     [
         ("/wps", "PUT", "GET, POST, HEAD, OPTIONS"),
         ("/wps", "DELETE", "GET, POST, HEAD, OPTIONS"),
-        ("/", "POST", "GET, HEAD, OPTIONS"),
         ("/wps/status/x.xml", "POST", "GET, HEAD, OPTIONS"),
         ("/outputs/x/y", "DELETE", "GET, HEAD, OPTIONS"),
     ],

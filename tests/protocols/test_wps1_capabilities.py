@@ -11,7 +11,7 @@ LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 
 def get(client: CheckedClient, **pairs: str) -> Received:
-    return client.kvp(service="WPS", request="GetCapabilities", **pairs)
+    return client.kvp(service="WPS", request="GetCapabilities", **{"AcceptVersions": "1.0.0", **pairs})
 
 
 def post(attributes: str = "", inner: str = "") -> str:
@@ -59,10 +59,10 @@ def test_06_121r3_9_2_1_the_bare_address_answers_a_missing_parameter(client: Che
 @pytest.mark.parametrize(
     ("query", "code", "locator"),
     [
-        ("request=GetCapabilities", "MissingParameterValue", "service"),
+        ("request=GetCapabilities&version=1.0.0", "MissingParameterValue", "service"),
         ("service=WPS", "MissingParameterValue", "request"),
         ("service=WPS&request=", "MissingParameterValue", "request"),
-        ("service=WMS&request=GetCapabilities", "InvalidParameterValue", "service"),
+        ("service=WMS&request=GetCapabilities&version=1.0.0", "InvalidParameterValue", "service"),
         ("service=WPS&request=GetCapabilities&version=3.0.0", "InvalidParameterValue", "version"),
         ("service=WPS&service=WMS&request=GetCapabilities", "InvalidParameterValue", "service"),
     ],
@@ -83,14 +83,14 @@ def test_8_2_2_post_without_service(client: CheckedClient) -> None:
 
 
 def test_post_in_the_namespace_of_another_version(client: CheckedClient) -> None:
-    document = '<GetCapabilities xmlns="http://www.opengis.net/wps/2.0" service="WPS"/>'
+    document = '<GetCapabilities xmlns="http://www.opengis.net/wps/3.0" service="WPS"/>'
     assert client.post(document).exception == (400, "InvalidParameterValue", "version")
 
 
 # AcceptVersions
 
 
-@pytest.mark.parametrize("versions", ["1.0.0", "2.0.0,1.0.0", "9.9.9, 1.0.0 ,0.4.0"])
+@pytest.mark.parametrize("versions", ["1.0.0", "1.0.0,2.0.0", "9.9.9, 1.0.0 ,0.4.0"])
 def test_06_121r3_7_3_2_first_served_version_wins(client: CheckedClient, versions: str) -> None:
     assert get(client, AcceptVersions=versions).root.get("version") == "1.0.0"
 
@@ -98,8 +98,8 @@ def test_06_121r3_7_3_2_first_served_version_wins(client: CheckedClient, version
 def test_06_121r3_7_3_2_no_served_version_fails(client: CheckedClient) -> None:
     # Table 25: «None, omit locator parameter».
     expected = (400, "VersionNegotiationFailed", None)
-    assert get(client, AcceptVersions="2.0.0,0.4.0").exception == expected
-    inner = "<wps:AcceptVersions><ows:Version>2.0.0</ows:Version></wps:AcceptVersions>"
+    assert get(client, AcceptVersions="3.0.0,0.4.0").exception == expected
+    inner = "<wps:AcceptVersions><ows:Version>3.0.0</ows:Version></wps:AcceptVersions>"
     assert client.post(post('service="WPS"', inner)).exception == expected
 
 
@@ -107,7 +107,7 @@ def test_06_121r3_7_3_2_no_served_version_fails(client: CheckedClient) -> None:
 
 
 def test_06_121r3_7_3_4_equal_update_sequence_answers_nothing_else(client: CheckedClient) -> None:
-    answer = client.kvp("service=WPS&request=GetCapabilities&updateSequence=7", valid=False)
+    answer = client.kvp("service=WPS&request=GetCapabilities&version=1.0.0&updateSequence=7", valid=False)
     assert answer.status == 200
     assert len(answer.root) == 0
     assert answer.root.get("updateSequence") == "7"

@@ -195,7 +195,7 @@ def test_invalid_forms_name_the_parameter(client: CheckedClient, form: str, loca
     [
         ("service=WPS&request=Execute&Identifier=echo", "MissingParameterValue", "version"),
         ("service=WPS&request=Execute&version=1.0.0", "MissingParameterValue", "Identifier"),
-        ("service=WPS&request=Execute&version=2.0.0&Identifier=echo", "InvalidParameterValue", "version"),
+        ("service=WPS&request=Execute&version=3.0.0&Identifier=echo", "InvalidParameterValue", "version"),
         ("service=WPS&request=Execute&version=1.0.0&Identifier=none", "InvalidParameterValue", "Identifier"),
         ("service=WPS&request=Execute&version=1.0.0&Identifier=nested", "InvalidParameterValue", "Identifier"),
         ("request=Execute&version=1.0.0&Identifier=echo", "MissingParameterValue", "service"),

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from wps_hpc.errors import BadRequest
-from wps_hpc.protocols.xml import is_legal
+from wps_hpc.protocols.xml import WPS, is_legal
 from wps_hpc.protocols.xml_request import MAX_TAG, Content, Document, read_document
 
-OPAQUE = frozenset({"ComplexData"})
+OPAQUE = frozenset({(WPS, "ComplexData")})
 START = b'<r xmlns="http://www.opengis.net/wps/1.0.0" xmlns:g="urn:g?a&amp;b">'
 
 

@@ -3,6 +3,10 @@
 # As root on Debian, what is missing is installed; anywhere else, it is named. Quick when all is there.
 set -euo pipefail
 
+# Where packages are unpacked that are not installed: installed, they would start daemons, bring a mail server along, and
+# keep each other away (both have a qsub).
+unpacked=/usr/local/lib/wps-hpc-tests
+
 # The command that shows a package to be there; server binaries are not on Debian's PATH.
 declare -A proof=(
   [postgresql]='ls /usr/lib/postgresql/*/bin/initdb || command -v initdb'
@@ -16,11 +20,22 @@ declare -A proof=(
   [slurm-wlm-basic-plugins]='ls /usr/lib/*/slurm*/select_cons_tres.so'
   [slurm-wlm-mysql-plugin]='ls /usr/lib/*/slurm*/accounting_storage_mysql.so'
   [mariadb-server]='ls /usr/sbin/mariadbd'
+  [gridengine]='ls /usr/lib/gridengine/{sge_qmaster,sge_execd,qsub,qstat,libspoolc.so} /usr/lib/*/libjemalloc.so.2'
+  [slurm-wlm-torque]="ls $unpacked/slurm-wlm-torque/usr/bin/qsub"
 )
 # A Slurm with accounting. Where Debian would start its daemons, the tests' own ones still have their own ports.
 slurm=(munge slurm-client slurmctld slurmd slurmdbd slurm-wlm-basic-plugins slurm-wlm-mysql-plugin mariadb-server)
 
-[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}"
+[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque
+# What is unpacked for one name, and what is installed for it.
+declare -A unpacks=(
+  [gridengine]='gridengine-master gridengine-exec gridengine-client gridengine-common gridengine-drmaa1.0'
+  [slurm-wlm-torque]='slurm-wlm-torque libslurm-perl libslurmdb-perl libswitch-perl libslurm38'
+)
+declare -A needs=(
+  [gridengine]='libmunge2 libhwloc15 libjemalloc2 libtirpc3 gcc libc6-dev'
+  [slurm-wlm-torque]='perl'
+)
 
 missing=()
 for package in "$@"; do
@@ -35,7 +50,22 @@ done
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   export DEBIAN_FRONTEND=noninteractive
   apt-get -qq update </dev/null
-  apt-get -qq install --yes --no-install-recommends "${missing[@]}" </dev/null
+  installs=()
+  for package in "${missing[@]}"; do read -ra own <<<"${needs[$package]:-$package}" && installs+=("${own[@]}"); done
+  apt-get -qq install --yes --no-install-recommends "${installs[@]}" </dev/null
+  for package in "${missing[@]}"; do
+    [ -n "${unpacks[$package]:-}" ] || continue
+    drafts=$(mktemp -d)
+    chmod 755 "$drafts"
+    read -ra own <<<"${unpacks[$package]}"
+    (cd "$drafts" && apt-get -qq -o APT::Sandbox::User=root download "${own[@]}" </dev/null)
+    mkdir -p "$unpacked/$package"
+    for file in "$drafts"/*.deb; do dpkg-deb --extract "$file" "$unpacked/$package"; done
+    rm -r "$drafts"
+  done
+  # The place of its libraries is compiled into Grid Engine.
+  [ ! -e "$unpacked/gridengine" ] || [ -e /usr/lib/gridengine ] ||
+    ln -s "$unpacked/gridengine/usr/lib/gridengine" /usr/lib/gridengine
 else
   echo "Not installed here: ${missing[*]} (Debian's names of the packages)."
   echo "Tests that need them are skipped; on Debian: sudo apt-get install ${missing[*]}"

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -194,7 +194,7 @@ class Slurm:
     def save_state(self) -> Path:
         """A copy of what the controller has saved of its jobs."""
         copy = Path(tempfile.mkdtemp(dir=self.folder)) / "state"
-        shutil.copytree(self.folder / "state", copy)
+        shutil.copytree(self.folder / "state", copy, ignore=shutil.ignore_patterns("*.new"))
         return copy
 
     def crash_back_to(self, state: Path) -> None:
@@ -351,19 +351,27 @@ class Slurm:
         return dict(line.split() for line in said.splitlines())
 
     def _step_daemons(self, node: str) -> list[int]:
-        """Step daemons of a node (of any, when empty); they carry the cluster's configuration in their environment."""
-        return [
-            pid
-            for pid in _pids()
-            if _read(pid, "comm").strip() == b"slurmstepd"
-            and str(self.conf).encode() in _read(pid, "environ")
-            and (not node or node.encode() in _node_of(pid))
-        ]
+        """Step daemons of a node (of any, when empty), which write to its log.
+
+        Their environment does not tell: since 24.11 their title stands in its place.
+        """
+        log = f"{self.folder}/log/slurmd.{node}{'.' if node else ''}"
+        found = (pid for pid in _pids() if _read(pid, "comm").strip() == b"slurmstepd")
+        return [pid for pid in found if any(log in path for path in _open_files(pid))]
 
 
-def _node_of(pid: int) -> bytes:
-    """The node that a step daemon belongs to: its spool folder is in one of its open files or its environment."""
-    return next((word for word in _read(pid, "environ").split(b"\0") if word.startswith(b"SLURMD_NODENAME=")), b"")
+def _open_files(pid: int) -> list[str]:
+    """The paths of a process's open files; of one in another root, as they are seen from here."""
+    paths = []
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(OSError):  # closed meanwhile
+            paths.append(str(link.readlink()))
+    return paths
+
+
+def _children(pid: int) -> list[int]:
+    tasks = (path.name for path in Path(f"/proc/{pid}/task").glob("*"))
+    return [int(child) for task in tasks for child in _read(pid, f"task/{task}/children").split()]
 
 
 def _pids() -> list[int]:
@@ -381,8 +389,7 @@ def _kill_tree(pid: int) -> None:
     """SIGKILL to a process and to all that descend from it."""
     try:
         os.kill(pid, signal.SIGSTOP)
-        children = [int(child) for child in _read(pid, f"task/{pid}/children").split()]
-        for child in children:
+        for child in _children(pid):
             _kill_tree(child)
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -422,7 +429,8 @@ def _await(what: str, condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def _programs() -> bool:
+def is_installed() -> bool:
+    """Whether this machine can run a Slurm of the tests' own."""
     return os.geteuid() == 0 and all(shutil.which(name, path=SEARCHED) for name in PROGRAMS)
 
 
@@ -452,6 +460,6 @@ def running_slurm(entrance: tuple[str, ...] = (), extra: str = "") -> Iterator[S
 @pytest.fixture(scope="session")
 def slurm_cluster() -> Iterator[Slurm]:
     """A Slurm that answers and whose nodes are idle; a test that breaks something puts it right again."""
-    require("Slurm", _programs(), HOW)
+    require("Slurm", is_installed(), HOW)
     with running_slurm() as cluster:
         yield cluster

@@ -1,4 +1,4 @@
-"""The Slurm of other Debian releases, each in a folder that `make test-slurm-versions` has made.
+"""The Slurm of other Debian releases, in folders that `make test-slurm-versions` makes once; delete one to renew it.
 
 What is mounted there, and the daemons' view of it, is a mount namespace of the tests' own: the host never sees it, and
 it is gone with its last process, however the tests end.
@@ -6,6 +6,7 @@ it is gone with its last process, however the tests end.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -56,7 +57,8 @@ class Release:
 def running_release(suite: str) -> Iterator[Release]:
     """A cluster of that Debian release's Slurm within the block."""
     root = FOLDERS / suite
-    require(f"Debian {suite} with its Slurm", (root / "usr/bin/sbatch").exists(), HOW)
+    there = os.geteuid() == 0 and (root / "usr/bin/sbatch").exists()
+    require(f"Debian {suite} with its Slurm", there, HOW)
     with _entered(root) as entrance, tempfile.TemporaryDirectory(prefix="wps-hpc-programs-") as programs:
         _write_programs(Path(programs), entrance)
         with running_slurm(entrance) as slurm:

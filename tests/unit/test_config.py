@@ -75,6 +75,16 @@ def test_other_database_urls_are_left_alone(tmp_path: Path, url: str) -> None:
         ("[clusters.hpc]\npartition = 'a b'", "clusters.hpc.partition: String should match pattern"),
         ("[clusters.hpc]\naccount = 'a\\\\b'", "clusters.hpc.account: String should match pattern"),
         ("[clusters.hpc]\noptions = { job-name = 'x' }", "--job-name is the server's own to set"),
+        ("[clusters.hpc]\nscheduler = 'gridengine'\noptions = { N = 'x' }", "-N is the server's own to set"),
+        ("[clusters.hpc]\nscheduler = 'torque'\noptions = { N = 'x' }", "-N is the server's own to set"),
+        ("[clusters.hpc]\nscheduler = 'torque'\noptions = { l = 'a b' }", "-l 'a b' cannot stand in a batch script"),
+        ("[clusters.hpc]\nscheduler = 'torque'\nqos = 'fast'", "qos is an option of slurm, not of torque"),
+        ("[clusters.hpc]\nscheduler = 'torque'\nproject = 'x'", "project is an option of gridengine, openpbs, not of"),
+        (
+            "[clusters.hpc]\nscheduler = 'slurm'\nqueue = 'x'",
+            "queue is an option of gridengine, torque, openpbs, not of",
+        ),
+        ("[clusters.hpc]\nscheduler = 'gridengine'\nparallel_environment = 'a b'", "String should match pattern"),
         ('[clusters.hpc]\noptions = { comment = "a\\nb" }', "cannot stand in a batch script"),
         ("[clusters.hpc]\noptions = { 'x y' = '1' }", "cannot stand in a batch script"),
         (

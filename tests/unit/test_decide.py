@@ -52,11 +52,26 @@ def test_the_processes_own_error_is_trusted_whatever_the_scheduler_says(answer: 
     assert (verdict.state, verdict.failure) == (JobState.FAILED, OWN_ERROR)
 
 
-@pytest.mark.parametrize("answer", [ACTIVE, OUTAGE])
-def test_a_failure_by_signal_waits_for_the_schedulers_reason(answer: Answer) -> None:
-    assert conclude(KILLED, answer).state is JobState.RUNNING
-    assert conclude(KILLED, answer, waited=14.9).state is JobState.RUNNING
-    assert conclude(KILLED, answer, waited=15.0).failure == BY_SIGNAL
+def test_a_failure_by_signal_waits_for_the_schedulers_reason() -> None:
+    assert conclude(KILLED, ACTIVE).state is JobState.RUNNING
+    assert conclude(KILLED, ACTIVE, waited=14.9).state is JobState.RUNNING
+    assert conclude(KILLED, ACTIVE, waited=15.0).failure == BY_SIGNAL
+
+
+def test_an_outage_explains_no_signal_however_long_it_takes() -> None:
+    """The scheduler may have put the job back into the queue."""
+    verdict = conclude(KILLED, OUTAGE, waited=1e6)
+    assert (verdict.state, verdict.stale, verdict.wait_since) == (JobState.RUNNING, True, None)
+
+
+def test_an_answer_from_before_the_failure_explains_nothing() -> None:
+    assert decide(JOB, KILLED, ACTIVE, NOW, NOW - 100, GRACES, fresh=False).state is JobState.RUNNING
+
+
+def test_who_is_about_to_say_how_a_job_ended_has_more_time() -> None:
+    ending = replace(ACTIVE, ending=True)
+    assert conclude(KILLED, ending, waited=1799.0).state is JobState.RUNNING
+    assert conclude(KILLED, ending, waited=1800.0).failure == BY_SIGNAL
 
 
 def test_the_schedulers_cause_explains_a_signal() -> None:
@@ -78,7 +93,14 @@ def test_a_cancel_that_this_server_did_not_ask_for_waits_for_the_schedulers_reas
 
 def test_a_signal_that_nobody_explains_is_told_as_it_was() -> None:
     assert conclude(KILLED, CODE_3).failure == BY_SIGNAL
-    assert conclude(KILLED, GONE).failure == BY_SIGNAL
+    assert conclude(KILLED, GONE, waited=15.0).failure == BY_SIGNAL
+
+
+def test_of_a_signal_accounting_is_asked_once_the_scheduler_has_forgotten_the_job() -> None:
+    """Grid Engine forgets a job at its end, and its accounting, which alone knows of the time limit, comes late."""
+    assert conclude(KILLED, NotFound()).ask_accounting
+    assert conclude(KILLED, GONE, waited=14.9).state is JobState.RUNNING
+    assert not conclude(FAILED, NotFound()).ask_accounting
 
 
 def test_an_active_job_takes_state_from_the_scheduler_and_progress_from_the_launcher() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from joblauncher.build import NAME, NODE_HALF, build_pyz, install_launcher, prune_launchers
+from joblauncher.build import DIGEST, NAME, NODE_HALF, build_pyz, install_launcher, prune_launchers
 from joblauncher.version import VERSION
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def test_it_has_the_node_half_and_dill_and_nothing_else(built: Path) -> None:
     own = {str(file.relative_to(ROOT)) for file in node_files()}
     assert own | {"__main__.py", "joblauncher/VERSION", "dill/__init__.py"} <= names
     rest = {name for name in names - own if not name.startswith("dill/")}
-    assert rest == {"__main__.py", "joblauncher/VERSION"}
+    assert rest == {"__main__.py", "joblauncher/VERSION", *(f"{name}c" for name in own)}
     assert not any("/tests/" in name for name in names)
 
 
@@ -87,6 +87,23 @@ def test_the_same_sources_give_the_same_bytes(built: Path, tmp_path: Path) -> No
     assert digest == hashlib.sha256(built.read_bytes()).hexdigest()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["again.pyz"]
     assert (tmp_path / "again.pyz").stat().st_mode & 0o777 == 0o444
+
+
+def test_another_process_gives_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    """Whatever order its sets have, and whatever it has imported."""
+    code = "import sys, decimal, sqlite3, xml.dom; from joblauncher.build import *; build_pyz(Path(sys.argv[1]))"
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / NAME)], env=environment, cwd=ROOT, check=True)
+    assert (tmp_path / NAME).read_bytes() == built.read_bytes()
+
+
+def test_this_python_compiles_nothing_of_it_and_another_one_passes_that_over(built: Path, python39: Path) -> None:
+    look = "import joblauncher.attempt as module; print(module.claim.__code__.co_filename)"
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); {look}"
+    for python, found in ((sys.executable, NAME), (str(python39), str(built))):
+        command = [python, "-I", "-c", code, str(built)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout.strip() == f"{found}/joblauncher/attempt.py"
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,8 +123,8 @@ def test_it_knows_its_version_without_the_package(built: Path, python39: Path) -
 
 def test_it_is_installed_once_read_only_under_its_hash(tmp_path: Path) -> None:
     path = install_launcher(tmp_path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert path == tmp_path / "launcher" / f"{VERSION}-{digest[:12]}" / NAME
+    assert path.parent.parent == tmp_path / "launcher" and path.parent.name.startswith(f"{VERSION}-")
+    assert (path.parent / DIGEST).read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
     assert path.stat().st_mode & 0o777 == 0o444
     assert path.parent.stat().st_mode & 0o777 == 0o555
     before = path.stat()
@@ -124,12 +141,15 @@ def test_servers_that_install_at_once_agree(tmp_path: Path) -> None:
     assert path.parent.stat().st_mode & 0o777 == 0o555
 
 
-@pytest.mark.parametrize("damage", ["torn", "missing"])
+@pytest.mark.parametrize("damage", ["torn", "missing", "no digest"])
 def test_a_damaged_launcher_is_put_right(tmp_path: Path, damage: str) -> None:
     path = install_launcher(tmp_path)
     content = path.read_bytes()
     path.parent.chmod(0o700)
-    path.unlink()
+    if damage == "no digest":
+        (path.parent / DIGEST).unlink()
+    else:
+        path.unlink()
     if damage == "torn":
         path.write_bytes(content[:100])
     assert install_launcher(tmp_path) == path

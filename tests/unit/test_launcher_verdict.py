@@ -47,6 +47,9 @@ def cause(**seen: Any) -> str:
         ({"outcome": TOLD}, "process error"),
         ({"outcome": TOLD, "signals": ("SIGUSR1",)}, "process error"),
         ({"outcome": {"failure": {"cause": "disk full", "text": "full"}}}, "disk full"),
+        # ... or that it was cancelled: a scheduler's signal reached it before the launcher
+        ({"outcome": CANCELLED_INSIDE}, "cancelled"),
+        ({"outcome": CANCELLED_INSIDE, "signals": ("SIGUSR1",)}, "time limit"),
         # 4. not started
         ({"status": None, "start_error": "Resource temporarily unavailable"}, "could not start"),
         # 5. a signal
@@ -61,7 +64,6 @@ def cause(**seen: Any) -> str:
         ({"status": EXIT_3}, "exit code"),
         ({"status": 0}, "exit code"),
         ({"status": 0, "oom": True}, "exit code"),
-        ({"outcome": CANCELLED_INSIDE, "status": 0}, "exit code"),
     ],
 )
 def test_every_end_has_its_cause(seen: dict[str, Any], expected: str) -> None:

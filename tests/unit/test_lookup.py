@@ -19,8 +19,8 @@ NOTHING = Completed(0, "", "")
 OUTAGE = Completed(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
 NO_DAEMON = Completed(1, "", "sacct: error: Sending PersistInit msg: Connection refused")
 NO_ACCOUNTING = Completed(1, "", "Slurm accounting storage is disabled")
-QUEUED = Completed(0, f"17|{TOKEN}|PENDING|N/A|0|Resources\n", "")
-ACCOUNTED = Completed(0, f"17|{TOKEN}|COMPLETED|0:0\n", "")
+QUEUED = Completed(0, f"17|PENDING|N/A|0|Resources|{TOKEN}\n", "")
+ACCOUNTED = Completed(0, f"17|COMPLETED|0:0|{TOKEN}\n", "")
 
 
 @dataclass(frozen=True)

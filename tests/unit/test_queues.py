@@ -25,6 +25,9 @@ QUEUES = (LONG, LARGE, SHORT)
         (Resources(gpus=1), "large"),
         (Resources(walltime_s=60, memory_mb=100_000), "long"),
         (Resources(nodes=2), "short"),
+        (Resources(tasks=5), "large"),
+        (Resources(tasks=3, cores=4), "large"),
+        (Resources(nodes=3, cores=4), "large"),
     ],
 )
 def test_the_smallest_queue_that_fits_is_taken(needed: Resources, name: str) -> None:

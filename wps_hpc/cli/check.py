@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shutil
 import stat
@@ -19,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from wps_hpc.cli.main import EXIT_FAILED, Chosen
 from wps_hpc.clusters.cluster import Cluster, build_clusters
-from wps_hpc.config import ConfigError, Settings
+from wps_hpc.config import ConfigError, Settings, is_loopback
 from wps_hpc.health import LOW_SPACE, read_report
 from wps_hpc.jobs.store import StoreError, open_store
 from wps_hpc.probe import ProbeFailed, ProbeReport, send_probe
@@ -90,26 +89,19 @@ def check_address(settings: Settings) -> Iterator[Finding]:
     parts = urlsplit(server.base_url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
         yield Finding(PROBLEM, f"server.public_url {server.public_url} is not of the form https://host[/path]")
-    elif server.public_url is None and not _is_loopback(server.host):
+    elif server.public_url is None and not is_loopback(server.host):
         yield Finding(
             PROBLEM,
             f"server.public_url is not set: clients would be sent to {server.base_url}; say what they call this server",
         )
     else:
         yield Finding(OK, f"clients reach the service at {server.base_url}/wps")
-    if not _is_loopback(server.host) and not server.trusted_proxies:
+    if not server.job_control:
         yield Finding(
             NOTE,
-            f"the server listens on {server.host} and no proxy says who is asking: everybody may run processes; "
-            "job list and job control stay off",
+            f"the server listens on {server.host} and no proxy says who is asking at {server.base_url}: everybody may "
+            "run processes; job list and job control stay off",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check_folders(settings: Settings) -> Iterator[Finding]:

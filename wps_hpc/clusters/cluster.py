@@ -7,6 +7,7 @@ exception.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -18,12 +19,14 @@ from jinja2 import Template
 
 from wps_hpc import config
 from wps_hpc.clusters import scripts
-from wps_hpc.clusters.environment import clean_environment
+from wps_hpc.clusters.environment import CARRIED, clean_environment
 from wps_hpc.clusters.schedulers.base import (
     Control,
     ControlOutcome,
     CouldNotAsk,
+    Explains,
     JobOrder,
+    JobWord,
     Known,
     QueryAnswer,
     Refused,
@@ -31,17 +34,34 @@ from wps_hpc.clusters.schedulers.base import (
     SubmitOutcome,
     Unknown,
 )
+from wps_hpc.clusters.schedulers.drmaa_session import DrmaaScheduler
+from wps_hpc.clusters.schedulers.gridengine import GridEngineScheduler
 from wps_hpc.clusters.schedulers.local import LocalScheduler
+from wps_hpc.clusters.schedulers.openpbs import OpenPbsScheduler
 from wps_hpc.clusters.schedulers.slurm import SlurmScheduler
-from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, Transport, TransportError
+from wps_hpc.clusters.schedulers.torque import TorqueScheduler
+from wps_hpc.clusters.transports.base import (
+    ChangeFeed,
+    Command,
+    Completed,
+    NoSuchProgram,
+    Transport,
+    TransportError,
+)
+from wps_hpc.clusters.transports.drmaa import DrmaaTransport
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
 from wps_hpc.clusters.transports.local import LocalTransport
 
 log = logging.getLogger(__name__)
 
 _UNREACHABLE = "The scheduler cannot be reached at the moment."
+#: Accounting is asked for so many jobs by one command: more names do not fit into an argument.
+ACCOUNTED_AT_ONCE = 1000
 #: After a feed of changes could not be opened, so long no other try. Seconds.
 _FEED_PAUSE = 5.0
+
+#: Schedulers whose jobs get the variables CARRIED from their script.
+CARRIED_BY_SCRIPT = frozenset({"gridengine", "torque", "openpbs"})
 
 Answer = TypeVar("Answer")
 
@@ -120,7 +140,14 @@ class Cluster:
     def render_script(self, order: JobOrder) -> str:
         """The batch script of an order (whose own ``script`` is not looked at); raises ScriptError and NoQueueFits."""
         directives = self.scheduler.directives(order)
-        return scripts.render_script(self.template, order, self.settings.environment, directives)
+        environment = {**self._carried(), **self.settings.environment}
+        return scripts.render_script(self.template, order, environment, directives)
+
+    def _carried(self) -> Mapping[str, str]:
+        """What the script sets because the scheduler carries no variables to the job, or only in a mangled form."""
+        if self.settings.scheduler not in CARRIED_BY_SCRIPT:
+            return {}
+        return {name: os.environ[name] for name in CARRIED if name in os.environ}
 
     def submit(self, order: JobOrder) -> SubmitOutcome:
         """Submit an order, once. What certainly did not reach the scheduler is a transient refusal."""
@@ -148,14 +175,42 @@ class Cluster:
     def query(self) -> QueryAnswer:
         """The words on all jobs that the scheduler shows, by scheduler id."""
         self._news.taken()
-        return self._asked(self.scheduler.query_command(), self.scheduler.read_query)
+        answer = self._asked(self.scheduler.query_command(), self.scheduler.read_query)
+        return answer if isinstance(answer, CouldNotAsk) else self._explained(answer)
+
+    def _explained(self, answer: Mapping[str, JobWord]) -> QueryAnswer:
+        """The answer of a query with the reasons that only a second question brings; without them if that fails."""
+        scheduler = self.scheduler
+        command = scheduler.explain_command(answer) if isinstance(scheduler, Explains) else None
+        if command is None or not isinstance(scheduler, Explains):
+            return answer
+        try:
+            return scheduler.read_explained(self._run(command), answer)
+        except TransportError as error:
+            log.warning("cluster %s: %s", self.name, error)
+            return answer
 
     def accounting(self, known: Sequence[Known]) -> QueryAnswer:
         """The words of accounting on these jobs, by scheduler id; empty where there is no accounting."""
+        words: dict[str, JobWord] = {}
+        for start in range(0, len(known), ACCOUNTED_AT_ONCE):
+            answer = self._accounted(known[start : start + ACCOUNTED_AT_ONCE])
+            if isinstance(answer, CouldNotAsk):
+                return answer
+            words |= answer
+        return words
+
+    def _accounted(self, known: Sequence[Known]) -> QueryAnswer:
         command = self.scheduler.accounting_command(known)
         if command is None:
             return {}
-        return self._asked(command, lambda completed: self.scheduler.read_accounting(completed, known))
+        try:
+            return self.scheduler.read_accounting(self._run(command), known)
+        except NoSuchProgram as error:
+            log.debug("cluster %s has no accounting: %s", self.name, error)
+            return {}
+        except TransportError as error:
+            return CouldNotAsk(str(error))
 
     def control(self, action: Control, known: Known) -> ControlOutcome:
         """Ask ``action`` for one job."""
@@ -206,11 +261,19 @@ class Cluster:
 SCHEDULERS: Mapping[str, Callable[[config.Cluster], Scheduler]] = {
     "local": lambda settings: LocalScheduler(clean_environment(settings.environment)),
     "slurm": SlurmScheduler,
+    "gridengine": GridEngineScheduler,
+    "torque": TorqueScheduler,
+    "openpbs": OpenPbsScheduler,
 }
+#: Whose template a scheduler uses that has none of its own.
+TEMPLATES: Mapping[str, str] = {"openpbs": "torque"}
 #: How its commands travel.
 TRANSPORTS: Mapping[str, Callable[[config.Storage], Transport]] = {
     "local": lambda storage: EmbeddedTransport(storage.run),
     "slurm": lambda _: LocalTransport(),
+    "gridengine": lambda _: LocalTransport(),
+    "torque": lambda _: LocalTransport(),
+    "openpbs": lambda _: LocalTransport(),
 }
 
 
@@ -223,12 +286,14 @@ def build_clusters(settings: config.Settings) -> Mapping[str, Cluster]:
 
 
 def _build(name: str, own: config.Cluster, storage: config.Storage) -> Cluster:
-    transport = TRANSPORTS[own.scheduler](storage)
+    transport, scheduler = TRANSPORTS[own.scheduler](storage), SCHEDULERS[own.scheduler](own)
+    if own.drmaa_library is not None and isinstance(scheduler, GridEngineScheduler):
+        transport, scheduler = DrmaaTransport(own.drmaa_library, own.command_environment), DrmaaScheduler(scheduler)
     return Cluster(
         name=name,
         settings=own,
-        scheduler=SCHEDULERS[own.scheduler](own),
+        scheduler=scheduler,
         transport=transport,
-        template=scripts.load_template(own.scheduler, own.template),
+        template=scripts.load_template(TEMPLATES.get(own.scheduler, own.scheduler), own.template),
         _news=_News(transport, own.command_seconds),
     )

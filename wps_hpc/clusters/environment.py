@@ -29,6 +29,8 @@ PASSED_ON = (
     "PYTHONPATH",
     failpoints.VARIABLE,
 )
+#: Those of them that do not belong to the account or the host: what a batch script may set on a node.
+CARRIED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", failpoints.VARIABLE)
 
 
 def clean_environment(own: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -37,7 +37,7 @@ def choose_queue(queues: Sequence[Queue], needed: Resources, input_mb: int = 0) 
     """
     if not queues:
         return None
-    wanted = {**vars(needed), "input_mb": input_mb or None}
+    wanted = {**vars(needed), "cores": needed.slots, "input_mb": input_mb or None}
     fitting = [queue for queue in queues if all(_fits(queue, limit, wanted[name]) for limit, name, _ in _LIMITS)]
     if not fitting:
         raise NoQueueFits(f"No queue of this service gives a job {_described(wanted)}.", _hopeless(queues, wanted))

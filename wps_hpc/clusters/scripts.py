@@ -1,7 +1,8 @@
 """Batch scripts: one Jinja2 template for each scheduler, which a site may replace by its own.
 
 A template can print numbers and what its filters have quoted; anything else is an error, so that no text ever reaches a
-shell as it is. Filters: ``quote`` (one word), ``argv`` (a command line) and ``option`` (of a directive, #SBATCH say).
+shell as it is. Filters: ``quote`` (one word), ``argv`` (a command line), and what stands in a directive: ``option``
+(#SBATCH) or ``flag`` (#PBS and #$).
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from wps_hpc.config import ConfigError
 
 #: What can stand in a directive: Slurm drops backslashes even within quotes, and a line ends where it ends.
 _OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
+_FLAG_NAME = re.compile(r"[A-Za-z][A-Za-z_]{0,15}")
+#: Neither PBS nor Grid Engine takes quotes off; a parallel environment has a number behind it.
+_FLAG_VALUE = re.compile(r"[!-~]*(?: [0-9]+)?")
 _NOT_IN_OPTIONS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TEMPLATES = "wps_hpc.batch_templates"
 
@@ -84,6 +88,13 @@ def _option(name: str, value: str) -> _Quoted:
     return _Quoted(f"--{name}={shlex.quote(value)}" if value else f"--{name}")
 
 
+def _flag(name: str, value: str) -> _Quoted:
+    """``-name value`` as a batch system reads it; the filter's subject is the name."""
+    if not _FLAG_NAME.fullmatch(name) or not _FLAG_VALUE.fullmatch(value) or set(value) & set("\"'#\\`"):
+        raise TemplateError(f"no directive can say -{name} {value!r}")
+    return _Quoted(f"-{name} {value}".rstrip())
+
+
 def _printable(value: object) -> object:
     if isinstance(value, (_Quoted, int, float)):
         return value
@@ -94,7 +105,7 @@ def _environment() -> Environment:
     made = Environment(
         undefined=StrictUndefined, finalize=_printable, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters.update(quote=_quote, argv=_argv, option=_option)
+    made.filters.update(quote=_quote, argv=_argv, option=_option, flag=_flag)
     return made
 
 

@@ -24,6 +24,7 @@ from wps_hpc.errors import (
     BY_CODE,
     InvalidParameterValue,
     NoApplicableCode,
+    NoSuchProcess,
     NotEnoughStorage,
     NotFound,
     ServerBusy,
@@ -31,6 +32,7 @@ from wps_hpc.errors import (
 )
 from wps_hpc.jobs.addresses import check_reference
 from wps_hpc.jobs.admission import check_admission
+from wps_hpc.jobs.callbacks import check_subscriber
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.needs import NotGiven, check_queues, needs
 from wps_hpc.jobs.record import request_record
@@ -72,9 +74,10 @@ class Intake:
         """
         entry = self._catalogue.get(request.process)
         if entry is None:
-            raise InvalidParameterValue(f"There is no process {request.process[:200]!r} here.", "Identifier")
+            raise NoSuchProcess(f"There is no process {request.process[:200]!r} here.", "Identifier")
         wanted = validated(entry.description, request, self._settings)
         self._check_references(wanted)
+        check_subscriber(wanted.subscriber, self._settings.callbacks)
         with _in_service_words():
             self._check_room()
             self._turn_away_early(wanted)
@@ -100,6 +103,37 @@ class Intake:
         """Have the job ended, as asked for by ``by``; raises NotFound. The answer is the job as it is now."""
         with _in_service_words():
             job = self._store.request_cancel(job_id, by)
+        if job is None:
+            raise _no_job(job_id)
+        self._bell.ring_worker({job_id})
+        return job
+
+    def pause(self, job_id: str) -> Job:
+        """Ask that the job is held while it waits, or suspended while it runs; raises NotFound. The answer is the job
+        as it is now."""
+        return self._wished(job_id, {JobState.RUNNING: "suspend", JobState.SUSPENDED: "suspend"}, "hold")
+
+    def resume(self, job_id: str) -> Job:
+        """Ask that a paused job goes on; raises NotFound. The answer is the job as it is now."""
+        return self._wished(job_id, {JobState.RUNNING: "resume", JobState.SUSPENDED: "resume"}, "release")
+
+    def forget(self, job_id: str) -> None:
+        """Let an ended job go before its time: nobody wants its results any more."""
+        with _in_service_words():
+            now = time.time()
+            self._store.expire_now(job_id, now)
+            self._store.mark_expired(now)  # hidden at once, if its scheduler has let go of it
+
+    def _wished(self, job_id: str, wishes: Mapping[JobState, str], otherwise: str) -> Job:
+        state = self._job(job_id).state
+        ask = {
+            "hold": self._store.request_hold,
+            "release": self._store.request_release,
+            "suspend": self._store.request_suspend,
+            "resume": self._store.request_resume,
+        }[wishes.get(state, otherwise)]
+        with _in_service_words():
+            job = ask(job_id)
         if job is None:
             raise _no_job(job_id)
         self._bell.ring_worker({job_id})

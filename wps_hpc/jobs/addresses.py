@@ -25,7 +25,7 @@ import httpx
 
 from joblauncher.formats.records import SharedFile
 from wps_hpc.config import Inputs
-from wps_hpc.errors import InvalidParameterValue
+from wps_hpc.errors import DataNotAccessible
 from wps_hpc.jobs.request import Reference
 
 Address = IPv4Address | IPv6Address
@@ -127,7 +127,7 @@ class Forbidden(Exception):
 def check_reference(reference: Reference, inputs: Inputs, locator: str) -> None:
     """Refuse a reference that can never be fetched here: what is decidable without the network.
 
-    Called when a request is validated, before its job is accepted. Raises InvalidParameterValue with
+    Called when a request is validated, before its job is accepted. Raises DataNotAccessible with
     ``locator``.
     """
     try:
@@ -139,7 +139,7 @@ def check_reference(reference: Reference, inputs: Inputs, locator: str) -> None:
         if is_file(reference.href) and _is_more_than_get(reference):
             raise Forbidden("A file: reference takes no method, headers or body.")
     except Forbidden as error:
-        raise InvalidParameterValue(error.text, locator) from error
+        raise DataNotAccessible(error.text, locator) from error
 
 
 def is_file(href: str) -> bool:

@@ -181,7 +181,7 @@ class Dispatcher:
         dismissed = job.cancel_requested is not None
         ended: JobFields = {
             "state": JobState.DISMISSED if dismissed else JobState.FAILED,
-            "message": failure.text,
+            "message": f"dismissed by {job.cancelled_by or 'a client'}" if dismissed else failure.text,
             "failure": failure,
             "finished": self.clock(),
             "scheduler_gone": True,

@@ -118,6 +118,67 @@ def shared_file(reference: Reference, terms: Terms) -> SharedFile:
     return found
 
 
+@dataclass(frozen=True)
+class Posting:
+    """Something to tell a place of a client's choice. ``headers`` come beside Content-Type and Content-Length."""
+
+    url: str
+    body: bytes
+    content_type: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class NotSent(Exception):
+    """A posting did not arrive, or was not received with thanks; the text says why."""
+
+
+def post(posting: Posting, inputs: Inputs, cancelled: Callable[[], bool], tls: ssl.SSLContext | None = None) -> None:
+    """POST to an http(s) address, judged by the rules for references; a redirect is an answer like any other.
+
+    Raises NotSent unless the other side answers with 2xx, or when ``cancelled`` says so, from this thread.
+    """
+    patience = _Patience(inputs, cancelled)
+    try:
+        url = addresses.client_url(posting.url, inputs)
+        headers = (("Content-Type", posting.content_type), *posting.headers)
+        status = _status(_Exchange(url, "POST", headers, posting.body), patience, tls)
+    except addresses.Forbidden as error:
+        raise NotSent(f"{error.text} {error.detail}".strip()) from error
+    except FetchCancelled as error:
+        raise NotSent("the worker is closing") from error
+    except _Unavailable as error:
+        raise NotSent(f"it {error}") from error
+    except tuple(_SENTENCES) as error:
+        raise NotSent(f"it {_sentence(error)}") from error
+    except OSError as error:
+        raise NotSent(str(error)) from error
+    if not 200 <= status < 300:
+        raise NotSent(f"it answers with HTTP status {status}")
+
+
+def _status(exchange: _Exchange, patience: _Patience, tls: ssl.SSLContext | None) -> int:
+    """The HTTP status that a request is answered with; the rest of the answer is not waited for."""
+    with _answering(exchange, patience, tls) as response:
+        return response.status
+
+
+@contextmanager
+def _answering(exchange: _Exchange, patience: _Patience, tls: ssl.SSLContext | None) -> Iterator[httpcore.Response]:
+    """The answer to one request, its body still to come; the connection is closed in the end."""
+    patience.check()
+    network = _JudgedNetwork(patience.inputs, patience)
+    with (
+        httpcore.ConnectionPool(ssl_context=tls or _tls(), network_backend=network) as pool,
+        pool.stream(
+            exchange.method,
+            _wire_url(exchange.url),
+            headers=exchange.wire_headers(),
+            content=_sent(exchange.body),
+        ) as response,
+    ):
+        yield response
+
+
 @contextmanager
 def _passing(path: Path) -> Iterator[Path]:
     """A file that is gone in the end."""
@@ -316,18 +377,7 @@ def _follow(exchange: _Exchange, part: Path, terms: Terms, patience: _Patience) 
 
 def _perform(exchange: _Exchange, part: Path, terms: Terms, patience: _Patience) -> Fetched | _Exchange:
     """One request: the document, or where to ask next."""
-    patience.check()
-    with (
-        httpcore.ConnectionPool(
-            ssl_context=terms.tls or _tls(), network_backend=_JudgedNetwork(terms.inputs, patience)
-        ) as pool,
-        pool.stream(
-            exchange.method,
-            _wire_url(exchange.url),
-            headers=exchange.wire_headers(),
-            content=_sent(exchange.body),
-        ) as response,
-    ):
+    with _answering(exchange, patience, terms.tls) as response:
         headers = httpx.Headers(response.headers)
         if response.status in _REDIRECTS:
             return _next(exchange, response.status, headers, terms)

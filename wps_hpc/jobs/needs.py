@@ -30,12 +30,14 @@ def needs(
     Raises NotGiven above a cap, and whatever the process's own function of its inputs raises.
     """
     stated: dict[str, Any] = {**vars(process.resources_for(record, folder)), **wished}
-    walltime = stated["walltime_s"] or limits.walltime_seconds
-    stated["walltime_s"] = min(walltime, limits.max_walltime_seconds)
+    default_walltime = min(limits.walltime_seconds, limits.max_walltime_seconds)
+    stated["walltime_s"] = stated["walltime_s"] or default_walltime
     stated["memory_mb"] = stated["memory_mb"] or limits.memory_mb
-    _check_cap("cores", "cores", stated, limits.max_cores)
-    _check_cap("memory_mb", "MiB of memory", stated, limits.max_memory_mb)
-    return Resources(**stated)
+    needed = Resources(**stated)
+    _check_cap("walltime_s", "s of walltime", needed.walltime_s, limits.max_walltime_seconds)
+    _check_cap("cores", "cores", needed.slots, limits.max_cores)
+    _check_cap("memory_mb", "MiB of memory", needed.memory_mb, limits.max_memory_mb)
+    return needed
 
 
 def check_queues(needed: Resources, record: RequestRecord, cluster: Cluster) -> None:
@@ -46,7 +48,6 @@ def check_queues(needed: Resources, record: RequestRecord, cluster: Cluster) -> 
         raise NotGiven(str(error), error.resource) from error
 
 
-def _check_cap(resource: str, words: str, stated: Mapping[str, int | None], cap: int | None) -> None:
-    needed = stated[resource]
+def _check_cap(resource: str, words: str, needed: int | None, cap: int | None) -> None:
     if needed is not None and cap is not None and needed > cap:
         raise NotGiven(f"The process needs {needed} {words}; this service gives at most {cap}.", resource)

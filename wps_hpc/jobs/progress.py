@@ -11,7 +11,7 @@ from pathlib import Path
 
 from joblauncher.formats.folder import JobFolder, job_path
 from wps_hpc.jobs.job import AT_SCHEDULER, Job, JobState
-from wps_hpc.jobs.store import Store
+from wps_hpc.jobs.store import JobFilter, Store
 from wps_hpc.jobs.trusted import Left, read_attempt
 from wps_hpc.jobs.wake import Bell
 
@@ -51,6 +51,13 @@ class Progress:
             percent = max(job.percent, min(left.percent, ALMOST))
             return replace(job, message=message or job.message, percent=percent)
         return job
+
+    def find(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
+        """The newest jobs that fit first, as their rows have them: a list reads nothing that a launcher wrote.
+
+        ``before`` is (created, id) of the last one of the page before. Raises StoreBusy.
+        """
+        return self.store.find_jobs(wanted, limit, before)
 
     def _ask(self, job_id: str) -> None:
         now = self.clock()

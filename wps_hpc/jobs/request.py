@@ -76,12 +76,22 @@ class OutputWish:
 
 
 @dataclass(frozen=True)
+class Subscriber:
+    """Where a client wants to be told of its job (18-062r2 §12): http(s) addresses, each for its occasion."""
+
+    success: str | None = None
+    in_progress: str | None = None
+    failed: str | None = None
+
+
+@dataclass(frozen=True)
 class ExecuteRequest:
     """One Execute, whichever protocol it came by.
 
     ``outputs`` empty means all. ``raw`` asks for the bare bytes of the one output. ``store`` and ``status`` are the
     WPS 1.0.0 options of those names; ``lineage`` is the client's DataInputs and OutputDefinitions as it sent them, when
-    it asked to have them echoed. ``resources`` are per-request wishes within the site's caps.
+    it asked to have them echoed. ``resources`` are per-request wishes within the site's caps. ``subscriber`` is
+    told of the job.
     """
 
     process: str
@@ -96,3 +106,4 @@ class ExecuteRequest:
     language: str = "en-US"
     owner: str | None = None
     resources: Mapping[str, int] = field(default_factory=dict)
+    subscriber: Subscriber | None = None

@@ -25,10 +25,14 @@ from wps_hpc.jobs.request import (
     NestedGiven,
     OutputWish,
     Reference,
+    Subscriber,
     Transmission,
 )
 
 SCHEMA = 1
+
+#: How the subscriber stands in the text; within values quotation marks are escaped.
+_SUBSCRIBER = '"subscriber":{'
 
 _PUBLIC = ("href", "mime_type", "encoding", "schema", "method", "body_href")
 
@@ -59,6 +63,8 @@ def to_json(request: ExecuteRequest) -> str:
         "owner": request.owner,
         "resources": dict(request.resources),
     }
+    if request.subscriber is not None:
+        body["subscriber"] = asdict(request.subscriber)
     return json.dumps(body, separators=(",", ":"))
 
 
@@ -74,6 +80,14 @@ def from_json(text: str, folder: JobFolder | None = None) -> ExecuteRequest:
         return _request(body, folder)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OSError, ValueFormatError) as error:
         raise RecordError(f"the stored request cannot be read: {error}") from error
+
+
+def subscriber_of(text: str) -> Subscriber | None:
+    """Who is to be told of the job whose stored request this is. Cheap where nobody is, which is the rule."""
+    if _SUBSCRIBER not in text:
+        return None
+    given = json.loads(text).get("subscriber")
+    return None if given is None else Subscriber(**given)
 
 
 def save_secrets(request: ExecuteRequest, folder: JobFolder) -> None:
@@ -140,6 +154,7 @@ def _request(body: dict[str, Any], folder: JobFolder | None) -> ExecuteRequest:
         "inputs": _inputs_from_json(body["inputs"], secret),
         "outputs": tuple(_wish_from_json(wish) for wish in body["outputs"]),
         "mode": Mode(body["mode"]),
+        "subscriber": Subscriber(**body["subscriber"]) if "subscriber" in body else None,
         "lineage": lineage,
     }
     return ExecuteRequest(**{**body, **revived})

@@ -177,6 +177,7 @@ def _check_complex(name: str, data: ComplexData, value: FileValue | LinkValue) -
 def _check_box(name: str, data: BoundingBoxData, value: BoundingBoxValue) -> None:
     if not value.lower or len(value.lower) != len(value.upper):
         raise Misfit(f"The output {name} is not a bounding box: its corners differ in dimensions.")
+    # A client may have named it in another spelling, and a process that gives its box back keeps that.
     if value.crs is not None and crs_key(value.crs) not in map(crs_key, data.crss):
         raise Misfit(f"The output {name} has the reference system {clean(value.crs, 100)}, which is not described.")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypedDict, Unpack
 
@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from joblauncher.formats.records import Failure
 from wps_hpc.config import Limits, Settings
-from wps_hpc.jobs import spent
+from wps_hpc.jobs import outbox, spent
 from wps_hpc.jobs.admission import Load, check_admission
 from wps_hpc.jobs.database import ADMISSION_LOCK, Database, StoreBusy, StoreError, StoreFull
 from wps_hpc.jobs.job import (
@@ -54,6 +54,7 @@ __all__ = [
     "Applied",
     "Change",
     "JobFields",
+    "JobFilter",
     "LeaseLost",
     "NoSuchJob",
     "NotWaiting",
@@ -139,6 +140,23 @@ class Applied:
 
     jobs: Mapping[str, Job] = field(default_factory=dict)
     refused: Mapping[str, StoreError | TransitionError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs somebody wants to see; None leaves a question open.
+
+    ``created_from`` and ``created_before`` are Unix seconds, the first included. A job's duration is from its start to
+    its end, or to now; those that have not started have none and fit neither ``least_seconds`` nor ``most_seconds``.
+    """
+
+    states: frozenset[JobState] | None = None
+    processes: frozenset[str] | None = None
+    owner: str | None = None
+    created_from: float | None = None
+    created_before: float | None = None
+    least_seconds: float | None = None
+    most_seconds: float | None = None
 
 
 _NAMES = tuple(entry.name for entry in fields(Job))
@@ -279,13 +297,16 @@ class Store:
         before: tuple[float, str] | None = None,
     ) -> list[Job]:
         """The newest jobs first; ``before`` is (created, id) of the last one of the page before."""
-        query = _ALL
-        if states is not None:
-            query = query.where(jobs.c.state.in_([state.value for state in states]))
-        if process is not None:
-            query = query.where(jobs.c.process == process)
-        if owner is not None:
-            query = query.where(jobs.c.owner == owner)
+        wanted = JobFilter(
+            states=None if states is None else frozenset(states),
+            processes=None if process is None else frozenset({process}),
+            owner=owner,
+        )
+        return self.find_jobs(wanted, limit, before)
+
+    def find_jobs(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
+        """The newest jobs that fit first; ``before`` is (created, id) of the last one of the page before."""
+        query = _ALL.where(*_conditions(wanted, time.time()))
         if before is not None:
             query = query.where(_older_than(*before))
         return self._jobs(query.order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit))
@@ -479,6 +500,7 @@ class Store:
 
         def forget(connection: Connection) -> None:
             submission_id = connection.execute(_REMOVE, {"job": job_id}).scalar_one_or_none()
+            outbox.forget(connection, job_id)
             if submission_id is not None:
                 connection.execute(_REMOVE_SUBMISSION, {"submission": submission_id})
 
@@ -562,6 +584,23 @@ def _older_than(created: float, job_id: str) -> Any:
     return or_(jobs.c.created < created, and_(jobs.c.created == created, jobs.c.id < job_id))
 
 
+def _conditions(wanted: JobFilter, now: float) -> Iterator[Any]:
+    """What a row must be to fit."""
+    if wanted.states is not None:
+        yield jobs.c.state.in_([state.value for state in wanted.states])
+    if wanted.processes is not None:
+        yield jobs.c.process.in_(wanted.processes)
+    duration = func.coalesce(jobs.c.finished, now) - jobs.c.started
+    compared = (
+        (jobs.c.owner.__eq__, wanted.owner),
+        (jobs.c.created.__ge__, wanted.created_from),
+        (jobs.c.created.__lt__, wanted.created_before),
+        (duration.__ge__, wanted.least_seconds),
+        (duration.__le__, wanted.most_seconds),
+    )
+    yield from (fits(value) for fits, value in compared if value is not None)
+
+
 def _load(connection: Connection) -> Load:
     running, parked, everything = connection.execute(_LOAD).one()
     return Load(running, everything - running - parked, parked)
@@ -586,6 +625,7 @@ def _write(connection: Connection, steps: Sequence[tuple[Job, Job]], with_reques
     if requests:
         connection.execute(_WRITE_REQUEST, requests)
     spent.record(connection, steps)
+    outbox.record(connection, steps)
 
 
 def _submission_update(change: SubmissionChange) -> Any:

@@ -105,6 +105,16 @@ def read_attempt(folder: JobFolder, attempt: int, description: ProcessDescriptio
         return Left(state="unreadable", why=str(error))
 
 
+def attempts(folder: JobFolder, most: int) -> list[int]:
+    """The numbers, up to ``most``, of the attempts that there are; never raises for anything that a node can do."""
+    try:
+        with folder_beneath(folder.path, folder.attempts.name) as opened:
+            names = os.listdir(opened)  # noqa: PTH208 (a descriptor)
+    except (Untrusted, OSError):
+        return []
+    return [int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 10 and int(name) <= most]
+
+
 def is_claimed(folder: JobFolder, attempt: int) -> bool:
     """Whether a launcher took that attempt, as far as can be seen; never raises for anything that a node can do."""
     paths = folder.attempt(attempt)

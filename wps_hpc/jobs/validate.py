@@ -2,7 +2,8 @@
 
 ``validated`` gives the request as the process will get it: literals in canonical form and with their type and unit,
 defaults filled in, formats resolved. Whatever does not fit the description is refused with the exceptionCode of OGC
-05-007r7 table 38 (06-121r3 table 25) and with the input, output or parameter as locator.
+05-007r7 table 38 (06-121r3 table 25), by the class of ``errors`` that says what is wrong, and with the input, output or
+parameter as locator.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from wps_hpc.errors import (
     FileSizeExceeded,
     InvalidParameterValue,
     MissingParameterValue,
+    ModeNotSupported,
+    NoSuchFormat,
+    NoSuchInput,
+    NoSuchOutput,
     StorageNotSupported,
+    TooManyInputs,
+    TooManyOutputs,
+    WrongInputData,
 )
 from wps_hpc.jobs.request import (
     ExecuteRequest,
@@ -54,6 +62,9 @@ MEGABYTE = 1_000_000
 #: Where a client of each protocol says how it wants to wait.
 _MODE_LOCATORS = {"wps1": "status"}
 
+#: Protocols whose raw answer may have several parts, one for each output.
+_RAW_IN_PARTS = frozenset({"ogcapi"})
+
 #: What a literal or bounding box may be asked for as: it has no formats of its own.
 _PLAIN_TYPES = ("text/plain", "application/xml", "application/json")
 
@@ -65,7 +76,7 @@ _RESOURCES = {"cores": 1, "memory_mb": 1, "walltime_s": 1, "gpus": 0, "nodes": 1
 
 def validated(process: ProcessDescription, request: ExecuteRequest, settings: Settings) -> ExecuteRequest:
     """The request made complete. Raises a ServiceError that says what does not fit, and where."""
-    _check_resources(process, request.resources, settings.limits)
+    check_wishes(process, request.resources, settings.limits)
     return replace(
         request,
         mode=_mode(process, request),
@@ -91,7 +102,7 @@ def _check_inputs_fit(described: Sequence[Input], given: Mapping[str, tuple[Give
         _check_count(entry, len(values))
         for value in values:
             if not isinstance(value, _KINDS[type(entry.data)]):
-                raise InvalidParameterValue(f"The input {entry.identifier} is of another kind.", entry.identifier)
+                raise WrongInputData(f"The input {entry.identifier} is of another kind.", entry.identifier)
             if isinstance(value, NestedGiven) and isinstance(entry.data, NestedInputs):
                 _check_inputs_fit(entry.data.inputs, value.values)
 
@@ -117,7 +128,7 @@ def _mode(process: ProcessDescription, request: ExecuteRequest) -> Mode:
     if request.mode is Mode.ASYNC and not storable:
         raise StorageNotSupported(f"{process.identifier} cannot run asynchronously; call it synchronously.", "mode")
     if request.mode is Mode.SYNC and process.sync == "refused":
-        raise InvalidParameterValue(
+        raise ModeNotSupported(
             f"{process.identifier} only runs asynchronously; ask for a stored response with status.",
             _MODE_LOCATORS.get(request.protocol, "mode"),
         )
@@ -136,7 +147,8 @@ def _check_storage(process: ProcessDescription, request: ExecuteRequest) -> None
         raise StorageNotSupported(f"{process.identifier} does not report its status.", "status")
 
 
-def _check_resources(process: ProcessDescription, wishes: Mapping[str, int], limits: Limits) -> None:
+def check_wishes(process: ProcessDescription, wishes: Mapping[str, int], limits: Limits) -> None:
+    """Raise InvalidParameterValue, with the resource as locator, for what nobody can have of this process here."""
     for name, wish in wishes.items():
         if name not in _RESOURCES:
             raise InvalidParameterValue(f"Resources are {', '.join(_RESOURCES)}.", _shortened(name))
@@ -180,7 +192,10 @@ def _refuse_unknown(kind: str, described: Iterable[Described], asked: Iterable[s
         if identifier not in known:
             has = f"there are {', '.join(known)}" if known else "there are none"
             text = f"There is no {kind} {_quoted(identifier)}; {has}."
-            raise InvalidParameterValue(text, _shortened(identifier))
+            raise _UNKNOWN[kind](text, _shortened(identifier))
+
+
+_UNKNOWN: Mapping[str, type[InvalidParameterValue]] = {"input": NoSuchInput, "output": NoSuchOutput}
 
 
 def _occurrences(described: Input, given: tuple[Given, ...], limits: Limits) -> tuple[Given, ...]:
@@ -205,7 +220,7 @@ def _check_count(described: Input, count: int) -> None:
         raise MissingParameterValue(text + needed, identifier)
     if most is not None and count > most:
         text = f"The input {identifier} has {count} values; it takes at most {most}."
-        raise InvalidParameterValue(text, identifier)
+        raise TooManyInputs(text, identifier)
 
 
 def _value(described: Input, value: Given, limits: Limits) -> Given:
@@ -223,7 +238,7 @@ def _value(described: Input, value: Given, limits: Limits) -> Given:
 
 def _of_kind(value: Given, kind: type[_Kind], identifier: str, words: str) -> _Kind:
     if not isinstance(value, kind):
-        raise InvalidParameterValue(f"The input {identifier} takes {words}.", identifier)
+        raise WrongInputData(f"The input {identifier} takes {words}.", identifier)
     return value
 
 
@@ -234,10 +249,10 @@ def _literal(identifier: str, data: LiteralData, value: LiteralValue) -> Literal
         text = literals.canonical(data.data_type, value.text)
         fits = data.advisory or literals.allowed(data, text)
     except literals.LiteralError as error:
-        raise InvalidParameterValue(f"The input {identifier}: {error}.", identifier) from error
+        raise WrongInputData(f"The input {identifier}: {error}.", identifier) from error
     if not fits:
         words = f"The input {identifier} cannot be {_quoted(value.text)}; allowed: {_allowed_words(data)}."
-        raise InvalidParameterValue(words, identifier)
+        raise WrongInputData(words, identifier)
     return LiteralValue(text, data.data_type, uom)
 
 
@@ -245,7 +260,7 @@ def _check_claimed_type(identifier: str, described: str, claimed: str) -> None:
     """A client may leave the type out (``string``), or be content with another kind of number."""
     if claimed in (described, "string") or {claimed, described} <= _NUMBERS:
         return
-    raise InvalidParameterValue(f"The input {identifier} is of type {described}, not {_quoted(claimed)}.", identifier)
+    raise WrongInputData(f"The input {identifier} is of type {described}, not {_quoted(claimed)}.", identifier)
 
 
 def _uom(identifier: str, data: LiteralData, wanted: str | None) -> str | None:
@@ -254,16 +269,17 @@ def _uom(identifier: str, data: LiteralData, wanted: str | None) -> str | None:
     wanted = next((uom for uom, reference in data.uom_references if reference == wanted), wanted)
     if wanted not in data.uoms:
         has = f"its units are {', '.join(data.uoms)}" if data.uoms else "it has no unit"
-        raise InvalidParameterValue(f"{identifier} is not given in {_quoted(wanted)}; {has}.", identifier)
+        raise WrongInputData(f"{identifier} is not given in {_quoted(wanted)}; {has}.", identifier)
     return wanted
 
 
 def _allowed_words(data: LiteralData) -> str:
-    words = [_range_words(item) if isinstance(item, AllowedRange) else item for item in data.allowed[:20]]
+    words = [range_words(item) if isinstance(item, AllowedRange) else item for item in data.allowed[:20]]
     return ", ".join(words) + (", …" if len(data.allowed) > len(words) else "")
 
 
-def _range_words(item: AllowedRange) -> str:
+def range_words(item: AllowedRange) -> str:
+    """A range of allowed values for people, in the notation of mathematics."""
     first = "]" if item.closure in ("open", "open-closed") else "["
     last = "[" if item.closure in ("open", "closed-open") else "]"
     step = f" in steps of {item.spacing}" if item.spacing else ""
@@ -272,7 +288,7 @@ def _range_words(item: AllowedRange) -> str:
 
 def _complex(identifier: str, data: ComplexData, value: Given, limits: Limits) -> Given:
     if not isinstance(value, InlineContent | Reference | FileValue):
-        raise InvalidParameterValue(f"The input {identifier} takes a document or a reference to one.", identifier)
+        raise WrongInputData(f"The input {identifier} takes a document or a reference to one.", identifier)
     found = _format(f"The input {identifier}", identifier, data, value.mime_type, value.encoding, value.schema)
     if isinstance(value, InlineContent):
         _check_size(identifier, len(value.content), data, limits)
@@ -288,7 +304,7 @@ def _format(
     if found is None or not (found in data.formats or _is_encoding(found.encoding)):
         asked = _quoted(" ".join(part for part in (mime_type, encoding, schema) if part))
         known = "; ".join(" ".join(p for p in (f.mime_type, f.encoding, f.schema) if p) for f in data.formats)
-        raise InvalidParameterValue(f"{what} has no format {asked}; it has {known}.", locator)
+        raise NoSuchFormat(f"{what} has no format {asked}; it has {known}.", locator)
     return found
 
 
@@ -356,7 +372,7 @@ def _bounding_box(identifier: str, data: BoundingBoxData, box: BoundingBoxValue)
     key = crs_key(crs)
     if key not in {crs_key(known) for known in data.crss}:
         known = ", ".join(data.crss)
-        raise InvalidParameterValue(f"{identifier} has no CRS {_quoted(crs)}; it has {known}.", identifier)
+        raise WrongInputData(f"{identifier} has no CRS {_quoted(crs)}; it has {known}.", identifier)
     _check_corners(identifier, box, _KNOWN_CRS.get(key, _Crs()))
     return replace(box, crs=crs)
 
@@ -365,12 +381,12 @@ def _check_corners(identifier: str, box: BoundingBoxValue, crs: _Crs) -> None:
     count = len(box.lower)
     if count != len(box.upper) or not count or crs.dimensions not in (None, count):
         wanted = "as many coordinates as the other" if crs.dimensions is None else f"{crs.dimensions} coordinates"
-        raise InvalidParameterValue(f"Each corner of {identifier} needs {wanted}.", identifier)
+        raise WrongInputData(f"Each corner of {identifier} needs {wanted}.", identifier)
     if not all(map(math.isfinite, (*box.lower, *box.upper))):
-        raise InvalidParameterValue(f"The coordinates of {identifier} must be finite numbers.", identifier)
+        raise WrongInputData(f"The coordinates of {identifier} must be finite numbers.", identifier)
     reversed_axes = [axis for axis in range(count) if box.lower[axis] > box.upper[axis]]
     if reversed_axes and not _crosses_antimeridian(box, reversed_axes, crs):
-        raise InvalidParameterValue(f"The lower corner of {identifier} lies above its upper corner.", identifier)
+        raise WrongInputData(f"The lower corner of {identifier} lies above its upper corner.", identifier)
 
 
 def _crosses_antimeridian(box: BoundingBoxValue, reversed_axes: Sequence[int], crs: _Crs) -> bool:
@@ -388,7 +404,7 @@ def _outputs(process: ProcessDescription, request: ExecuteRequest) -> tuple[Outp
     wishes = request.outputs
     _refuse_unknown("output", process.outputs, (wish.wanted.identifier for wish in wishes))
     _refuse_twice([wish.wanted.identifier for wish in wishes])
-    if request.raw:
+    if request.raw and request.protocol not in _RAW_IN_PARTS:
         wishes = _raw(process, wishes)
     return tuple(_wish(process, wish) for wish in wishes)
 
@@ -404,7 +420,7 @@ def _raw(process: ProcessDescription, wishes: tuple[OutputWish, ...]) -> tuple[O
     if not wishes:
         wishes = tuple(OutputWish(WantedOutput(output.identifier)) for output in process.outputs)
     if len(wishes) != 1:
-        raise InvalidParameterValue("Raw data is exactly one output; name it.", "RawDataOutput")
+        raise TooManyOutputs("Raw data is exactly one output; name it.", "RawDataOutput")
     return wishes
 
 
@@ -440,7 +456,7 @@ def _plain_wanted(output: Output, wanted: WantedOutput) -> WantedOutput:
         raise InvalidParameterValue(f"The output {output.identifier} has no unit.", output.identifier)
     if wanted.schema or (wanted.mime_type and formats.split_mime(wanted.mime_type)[0] not in _PLAIN_TYPES):
         text = f"The output {output.identifier} has no formats to choose from."
-        raise InvalidParameterValue(text, output.identifier)
+        raise NoSuchFormat(text, output.identifier)
     return wanted
 
 

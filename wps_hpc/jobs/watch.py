@@ -26,7 +26,7 @@ from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobWord, Know
 from wps_hpc.jobs.job import Job, JobState, Submission
 from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.store import Change, JobFields, Store
-from wps_hpc.jobs.trusted import Left, is_claimed, read_attempt
+from wps_hpc.jobs.trusted import Left, attempts, is_claimed, read_attempt
 from wps_hpc.processes.description import ProcessDescription
 
 log = logging.getLogger(__name__)
@@ -47,13 +47,14 @@ class Graces:
     """How long to wait before a silence counts, in seconds.
 
     ``settle``: for the launcher's last files to arrive over the shared filesystem after the scheduler called the job
-    ended. ``signal``: for the scheduler to explain a signal that the launcher reports. ``lost``: for a job that nobody
-    knows anything of.
+    ended. ``signal``: for the scheduler to explain a signal that the launcher reports; ``ending``: the same, when it
+    says that it is about to (an epilog takes its time). ``lost``: for a job that nobody knows anything of.
     """
 
     settle: float = 5.0
     signal: float = 15.0
     lost: float = 30.0
+    ending: float = 1800.0
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,19 @@ class Verdict:
     gone: bool = False
 
 
-def decide(job: Job, left: Left, answer: Answer, now: float, since: float | None, graces: Graces) -> Verdict:
-    """Conclude a job's state. ``since`` is the ``wait_since`` of the former verdict.
+def decide(
+    job: Job, left: Left, answer: Answer, now: float, since: float | None, graces: Graces, *, fresh: bool = True
+) -> Verdict:
+    """Conclude a job's state. ``since`` is the ``wait_since`` of the former verdict; ``fresh`` is false when ``answer``
+    is older than what the launcher left.
 
     In the order in which it is decided:
 
     1. The launcher wrote *succeeded*: succeeded, whatever the scheduler says.
     2. The launcher wrote *failed*: failed. When by a signal, or cancelled by nobody whom this server knows, the
-       scheduler's cause is better (time limit, out of memory, node failure, preempted, cancelled), so it is awaited
-       while the job is active or cannot be asked for, up to the grace.
+       scheduler's cause is better (time limit, out of memory, node failure, preempted, cancelled), or it is about to
+       run the job again. So its word is awaited: as long as it cannot be asked for; up to the grace, counted by fresh
+       answers, while the job is active; longer while it is about to give it. Accounting is asked of one not found.
     3. The scheduler *could not be asked*: keep the state, marked stale. «Gone» is never concluded from an outage.
     4. The job is *active*: its phase is the state; a running one takes percent and message from the launcher.
     5. The job is *ended*, with a word: failed with the word's cause once the shared filesystem has settled. If the
@@ -94,11 +99,9 @@ def decide(job: Job, left: Left, answer: Answer, now: float, since: float | None
     if left.state == "succeeded":
         return Verdict(JobState.SUCCEEDED, left.message or "finished", 100, gone=gone)
     if left.state == "failed" and left.failure is not None:
-        return _launcher_failed(job, left.failure, answer, now, since, graces, gone)
+        return _launcher_failed(job, left.failure, answer, now, since, graces, gone=gone, fresh=fresh)
     if isinstance(answer, CouldNotAsk):
-        return replace(
-            _keep(job, left), stale=True, reason=f"the scheduler does not answer ({job.cluster})", wait_since=since
-        )
+        return replace(_stale(job, left), wait_since=since)
     if isinstance(answer, NotFound):
         return _not_found(job, left, answer, now, since, graces)
     if answer.phase is Phase.ENDED:
@@ -120,6 +123,7 @@ _PHASE_WORDS: Mapping[Phase, str] = {
     Phase.SUSPENDED: "suspended",
 }
 
+_AGAIN = "being put back into the queue"
 #: What the launcher's own exit codes mean when it could not write a status.
 _LAUNCHER_EXITS: Mapping[int, tuple[str, str]] = {
     EXIT_NOT_WRITTEN: ("disk full", "The job's outcome could not be written to the job folder; is the disk full?"),
@@ -145,6 +149,10 @@ def _keep(job: Job, left: Left) -> Verdict:
     return Verdict(job.state, job.message, job.percent)
 
 
+def _stale(job: Job, left: Left) -> Verdict:
+    return replace(_keep(job, left), stale=True, reason=f"the scheduler does not answer ({job.cluster})")
+
+
 def _facts(job: Job, word: JobWord) -> list[str]:
     """What is told of an active job beside its state: the id to ask an operator about, and which run it is."""
     again = f"run {job.restarts + 1}, after an interruption by the cluster" if job.restarts else None
@@ -161,6 +169,10 @@ def _waiting(job: Job, word: JobWord) -> str:
 
 
 def _active(job: Job, left: Left, word: JobWord) -> Verdict:
+    if word.ending and job.restarts and not left.claimed:
+        # What is ending is the run before.
+        again = replace(word, phase=Phase.QUEUED, reason=_AGAIN)
+        return Verdict(JobState.QUEUED, _waiting(job, again), 0, reason=_AGAIN)
     if word.phase is Phase.RUNNING and left.state == "running":
         facts = ", ".join(_facts(job, word)) or None
         return Verdict(JobState.RUNNING, left.message or "running", max(job.percent, left.percent), reason=facts)
@@ -171,15 +183,28 @@ def _active(job: Job, left: Left, word: JobWord) -> Verdict:
 
 
 def _launcher_failed(
-    job: Job, failure: Failure, answer: Answer, now: float, since: float | None, graces: Graces, gone: bool
+    job: Job,
+    failure: Failure,
+    answer: Answer,
+    now: float,
+    since: float | None,
+    graces: Graces,
+    *,
+    gone: bool,
+    fresh: bool,
 ) -> Verdict:
     ended = answer if isinstance(answer, JobWord) and answer.phase is Phase.ENDED else None
     # At a time limit and at a preemption, all that the launcher sees is an order to end.
     explicable = failure.signal is not None or (failure.cause == "cancelled" and job.cancel_requested is None)
-    if explicable and ended is None and not isinstance(answer, NotFound):
+    if explicable and isinstance(answer, NotFound) and not answer.accounting_asked:
+        return replace(_keep(job, Left()), ask_accounting=True, wait_since=since)
+    if explicable and isinstance(answer, CouldNotAsk):
+        return _stale(job, Left())
+    if explicable and ended is None:
         began = now if since is None else since
-        if now - began < graces.signal:
-            return replace(_keep(job, Left()), wait_since=began, stale=isinstance(answer, CouldNotAsk))
+        about_to_say = isinstance(answer, JobWord) and answer.ending
+        if not fresh or now - began < (graces.ending if about_to_say else graces.signal):
+            return replace(_keep(job, Left()), wait_since=began)
     if explicable and ended is not None and ended.cause not in (None, "exit code", "signal"):
         failure = _explained(failure, ended)
     return _final(job, failure, gone)
@@ -252,6 +277,10 @@ def _vanished(left: Left) -> Failure:
     return Failure("lost", CAUSE_TEXTS["lost"], detail=seen)
 
 
+#: No job has more attempts than that.
+_MOST_ATTEMPTS = 1000
+#: While a verdict hangs on its word, the scheduler is asked at least this often, in seconds; while it is away, at most.
+PENDING_QUERY, AWAY_QUERY = 5.0, 30.0
 #: A wish that had no effect yet is passed on again after so many seconds.
 ASK_AGAIN = 5.0
 #: A cluster without jobs is asked this often, so that an outage is known before the next job, in seconds.
@@ -305,6 +334,10 @@ class Watcher:
         """Seconds until the scheduler may be asked again; at once where it is it that tells of changes."""
         if self._looked is None or (self.cluster.tells_changes and interval != IDLE_QUERY):
             return 0.0
+        if self._since:
+            interval = min(interval, PENDING_QUERY)
+        if self.queries.away:
+            interval = max(interval, min(interval * 2**self.queries.missed, AWAY_QUERY))
         return max(0.0, self._looked + interval - self.steady())
 
     def _followed(self, jobs: Sequence[Job]) -> list[_Followed]:
@@ -317,7 +350,7 @@ class Watcher:
         if self.queries.away:
             words = dict.fromkeys(poked, CouldNotAsk(self.queries.error or ""))
         polled = [one for one in followed if one.job.id in poked and one.job.id in words]
-        stored = self._store_all([self._conclude(one, words[one.job.id]) for one in polled])
+        stored = self._store_all([self._conclude(one, words[one.job.id], fresh=False) for one in polled])
         if self.queries.away:
             return
         for one in followed:
@@ -377,25 +410,36 @@ class Watcher:
         """The attempt that counts of a job which the scheduler no longer shows, nor says how often it was restarted:
         the newest that a launcher took."""
         folder = JobFolder(job_path(self.root, job.id))
-        possible = range(job.submission_number + self.cluster.settings.max_restarts, job.attempt, -1)
-        return next((number for number in possible if is_claimed(folder, number)), job.attempt)
+        claimed = [number for number in attempts(folder, _MOST_ATTEMPTS) if is_claimed(folder, number)]
+        return max([job.attempt, *claimed])
 
-    def _conclude(self, one: _Followed, answer: Answer, attempt: int = 0) -> _Concluded:
+    def _conclude(self, one: _Followed, answer: Answer, attempt: int = 0, *, fresh: bool = True) -> _Concluded:
         job = one.job
         restarts = answer.restarts if isinstance(answer, JobWord) else 0
         # Never back to a former attempt.
         attempt = max(job.submission_number + restarts, job.attempt, attempt)
+        attempt, left = self._current(job, attempt)
         current = job if attempt == job.attempt else replace(job, percent=0, attempt=attempt)
-        left = self._left(job, attempt)
-        verdict = decide(current, left, answer, self.steady(), self._since.get(job.id), self._graces())
+        since = self._since.pop(job.id, None)
+        verdict = decide(current, left, answer, self.steady(), since, self._graces(), fresh=fresh)
         if isinstance(answer, JobWord):
             self._seen[job.id] = answer
-        self._since.pop(job.id, None)
+        elif isinstance(answer, NotFound):
+            self._seen.pop(job.id, None)
         if verdict.failure is not None and not job.final:
             verdict = replace(verdict, failure=self.last_words.told(job, attempt, verdict.failure))
         if verdict.wait_since is not None:
             self._since[job.id] = verdict.wait_since
         return _Concluded(one, attempt, verdict)
+
+    def _current(self, job: Job, attempt: int) -> tuple[int, Left]:
+        """The attempt that counts, and what it left. A run that had succeeded before the scheduler was seen to start
+        the job again is the job's success."""
+        if 0 < job.attempt < attempt:
+            former = self._left(job, job.attempt)
+            if former.state == "succeeded":
+                return job.attempt, former
+        return attempt, self._left(job, attempt)
 
     def _described(self, job: Job) -> ProcessDescription | None:
         """What the job's outputs must be; unknown once another version is on offer than the job was accepted for."""
@@ -470,10 +514,14 @@ class Watcher:
 
 @dataclass
 class Queries:
-    """How a cluster's scheduler answers: counts since the worker started, times in Unix seconds."""
+    """How a cluster's scheduler answers: counts since the worker started, times in Unix seconds.
+
+    ``missed`` counts queries without an answer since the last one that had, up to ten.
+    """
 
     asked: int = 0
     failed: int = 0
+    missed: int = 0
     asked_at: float = 0.0
     answered_at: float | None = None
     failed_at: float | None = None
@@ -488,6 +536,7 @@ class Queries:
         """One more answer, or none."""
         self.asked += 1
         self.asked_at = now
+        self.missed = min(self.missed + 1, 10) if isinstance(answer, CouldNotAsk) else 0
         if isinstance(answer, CouldNotAsk):
             self.failed += 1
             self.failed_at, self.error = now, answer.why

@@ -8,6 +8,7 @@ Node half: Python 3.9, standard library alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional, Union
@@ -182,6 +183,14 @@ class Resources:
     gpus: Optional[int] = None
     nodes: Optional[int] = None
     tasks: Optional[int] = None
+
+    @property
+    def slots(self) -> Optional[int]:
+        """The cores that a scheduler is asked for: as many for each task, or for each node, and at least one."""
+        among = self.tasks or self.nodes or 1
+        if self.cores is None:
+            return self.tasks
+        return among * math.ceil(self.cores / among)
 
 
 @dataclass(frozen=True)

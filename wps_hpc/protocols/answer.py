@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from threading import Lock
 from typing import BinaryIO
 
 XML_TYPE = "text/xml; charset=utf-8"
+#: Documents about jobs and the catalogue change; none may be kept by a cache on the way.
+NO_STORE = (("Cache-Control", "no-store"),)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,16 @@ class FileAnswer:
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     as_base64: bool = False
+
+
+@dataclass(frozen=True)
+class StreamAnswer:
+    """A body that is sent a piece at a time, of a length that is not known before."""
+
+    chunks: Iterator[bytes]
+    content_type: str
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class RevisionCache:

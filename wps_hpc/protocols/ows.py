@@ -1,9 +1,9 @@
-"""OWS Common 1.1 (OGC 06-121r3): key-value pairs, exception reports, negotiation of version and language."""
+"""OWS Common 1.1 and 2.0 (06-121r3, r9): key-value pairs, exception reports, negotiation of version and language."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from lxml import etree
@@ -18,7 +18,8 @@ from wps_hpc.protocols.answer import Answer
 from wps_hpc.protocols.xml import LANG, OWS, add, is_legal, root, to_bytes
 
 SERVICE = "WPS"
-_REPORT_PREFIXES: Mapping[str | None, str] = {"ows": OWS}
+#: The versions of WPS that this server speaks.
+VERSIONS = ("1.0.0", "2.0.0")
 
 
 # ------------------------------------------------------------------------------------------------- key-value pairs
@@ -109,29 +110,35 @@ def check_service(service: str | None) -> None:
         raise InvalidParameterValue(f"This is a WPS, not {service[:80]!r}.", "service")
 
 
-def check_version(version: str | None, served: Sequence[str]) -> None:
-    """The mandatory ``version`` of every operation but GetCapabilities (06-121r3 §9.2.1)."""
+def check_version(version: str | None, expected: str) -> None:
+    """The mandatory ``version`` of every operation but GetCapabilities (06-121r3 and r9 §9.2.1)."""
     if version is None:
-        raise MissingParameterValue(
-            f"The parameter version is missing; this service has {', '.join(served)}.", "version"
-        )
-    if version not in served:
+        raise MissingParameterValue(f"The parameter version is missing; it must be {expected}.", "version")
+    if version != expected:
         raise InvalidParameterValue(
-            f"Version {version[:80]!r} is not served here; this service has {', '.join(served)}.", "version"
+            f"The version cannot be {version[:80]!r} here; this service has {', '.join(VERSIONS)}.", "version"
         )
 
 
-def negotiate_version(accepted: Iterable[str], served: Sequence[str]) -> str:
-    """The first of AcceptVersions that is served, the highest served one for an empty list (06-121r3 §7.3.2)."""
+def negotiate_version(accepted: Iterable[str], asked: str | None = None) -> str:
+    """The first of AcceptVersions that is served, the highest served one for an empty list (06-121r3 §7.3.2).
+
+    ``asked`` is the parameter version, which GetCapabilities does not have but many clients send. Raises
+    VersionNegotiationFailed, or InvalidParameterValue for an ``asked`` that is not served.
+    """
     wanted = tuple(accepted)
     for version in wanted:
-        if version in served:
+        if version in VERSIONS:
             return version
     if wanted:
         raise VersionNegotiationFailed(
-            f"None of the AcceptVersions {', '.join(wanted)[:200]} is served; this service has {', '.join(served)}."
+            f"None of the AcceptVersions {', '.join(wanted)[:200]} is served; this service has {', '.join(VERSIONS)}."
         )
-    return max(served)
+    if asked is not None and asked not in VERSIONS:
+        raise InvalidParameterValue(
+            f"Version {asked[:80]!r} is not served here; this service has {', '.join(VERSIONS)}.", "version"
+        )
+    return asked or max(VERSIONS)
 
 
 def match_language(wanted: str, offered: Sequence[str]) -> str | None:
@@ -156,14 +163,15 @@ def preferred_language(wanted: Iterable[str], offered: Sequence[str]) -> str:
     return next((language for language in matches if language), offered[0])
 
 
-def required_language(wanted: str | None, offered: Sequence[str]) -> str:
-    """The language of DescribeProcess and Execute, which «must be a language listed in the Capabilities»."""
+def required_language(wanted: str | None, offered: Sequence[str], locator: str = "language") -> str:
+    """The language of DescribeProcess and Execute, which «must be a language listed in the Capabilities»; raises
+    InvalidParameterValue."""
     if wanted is None:
         return offered[0]
     language = match_language(wanted, offered)
     if language is None:
         raise InvalidParameterValue(
-            f"The language {wanted[:80]!r} is not offered; choose from {', '.join(offered)}.", "language"
+            f"The language {wanted[:80]!r} is not offered; choose from {', '.join(offered)}.", locator
         )
     return language
 
@@ -171,26 +179,53 @@ def required_language(wanted: str | None, offered: Sequence[str]) -> str:
 # ----------------------------------------------------------------------------------------------- exception reports
 
 
-def add_exception(parent: etree._Element, code: str, text: str, locator: str | None) -> None:
-    """Append an ows:Exception (06-121r3 §8.3)."""
-    exception = add(parent, f"{{{OWS}}}Exception", exceptionCode=code, locator=locator)
-    add(exception, f"{{{OWS}}}ExceptionText", text)
+@dataclass(frozen=True)
+class Dialect:
+    """How a version of OWS Common writes its exception reports.
+
+    ``codes`` says what the service calls errors by their class: exceptionCode and HTTP status, where these are not the
+    error's own; a subclass is called what its nearest base is called.
+    """
+
+    namespace: str
+    version: str
+    codes: Mapping[type[ServiceError], tuple[str, int]] = field(default_factory=dict)
+
+    def called(self, error: ServiceError) -> tuple[str, int]:
+        """exceptionCode and HTTP status of an error."""
+        known = next((kind for kind in type(error).__mro__ if kind in self.codes), None)
+        return (error.code, error.http_status) if known is None else self.codes[known]
+
+    def report(self, code: str, text: str, locator: str | None, language: str) -> etree._Element:
+        """An ows:ExceptionReport (06-121r3 and r9 §8)."""
+        element = root(f"{{{self.namespace}}}ExceptionReport", prefixes={"ows": self.namespace})
+        return self._fill(element, code, text, locator, language)
+
+    def add_report(
+        self, parent: etree._Element, code: str, text: str, locator: str | None, language: str
+    ) -> etree._Element:
+        """An ows:ExceptionReport within ``parent``."""
+        return self._fill(add(parent, f"{{{self.namespace}}}ExceptionReport"), code, text, locator, language)
+
+    def _fill(
+        self, element: etree._Element, code: str, text: str, locator: str | None, language: str
+    ) -> etree._Element:
+        element.set("version", self.version)
+        element.set(LANG, language)
+        exception = add(element, f"{{{self.namespace}}}Exception", exceptionCode=code, locator=locator)
+        add(exception, f"{{{self.namespace}}}ExceptionText", text)
+        return element
 
 
-def report(parent: etree._Element | None, code: str, text: str, locator: str | None, language: str) -> etree._Element:
-    """An ows:ExceptionReport of version 1.1.0: a document of its own, or within ``parent``."""
-    tag = f"{{{OWS}}}ExceptionReport"
-    element = root(tag, prefixes=_REPORT_PREFIXES) if parent is None else add(parent, tag)
-    element.set("version", "1.1.0")
-    element.set(LANG, language)
-    add_exception(element, code, text, locator)
-    return element
+#: That of WPS 1.0.0, whose exceptionCodes are the errors' own.
+OWS_1_1 = Dialect(OWS, "1.1.0")
 
 
-def exception_answer(error: ServiceError, language: str) -> Answer:
+def exception_answer(error: ServiceError, language: str, dialect: Dialect = OWS_1_1) -> Answer:
     """The exception as an HTTP response, with its status and, where it says when to come again, Retry-After."""
     headers = [("Cache-Control", "no-store")]
     if error.retry_after is not None:
         headers.append(("Retry-After", str(error.retry_after)))
-    document = to_bytes(report(None, error.code, error.text, error.locator, language))
-    return Answer(document, status=error.http_status, headers=tuple(headers))
+    code, status = dialect.called(error)
+    document = to_bytes(dialect.report(code, error.text, error.locator, language))
+    return Answer(document, status=status, headers=tuple(headers))

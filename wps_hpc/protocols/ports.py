@@ -9,6 +9,7 @@ from typing import BinaryIO, Protocol
 from joblauncher.formats.values import FileValue, Value
 from wps_hpc.jobs.job import Job
 from wps_hpc.jobs.request import ExecuteRequest
+from wps_hpc.jobs.store import JobFilter
 from wps_hpc.processes.description import ProcessDescription
 
 
@@ -46,12 +47,24 @@ class Intake(Protocol):
     def dismiss(self, job_id: str, by: str) -> Job:
         """Have the job ended; the answer may still be on its way to that. A final job stays as it is."""
 
+    def pause(self, job_id: str) -> Job:
+        """Have the job wait: held before it runs, suspended while it runs; the answer is the job as it is now."""
+
+    def resume(self, job_id: str) -> Job:
+        """Have a paused job go on; the answer is the job as it is now."""
+
+    def forget(self, job_id: str) -> None:
+        """Let an ended job go before its time."""
+
 
 class Store(Protocol):
     """The record of jobs."""
 
     def get(self, job_id: str) -> Job | None:
         """The job, or None when there is none, or none any more."""
+
+    def find(self, wanted: JobFilter, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
+        """The newest jobs that fit first; ``before`` is (created, id) of the last one of the page before."""
 
 
 class Results(Protocol):

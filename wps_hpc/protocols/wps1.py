@@ -7,7 +7,7 @@ status documents once for each revision of their job.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -17,46 +17,39 @@ from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue
 from wps_hpc.config import Settings
 from wps_hpc.errors import (
     BY_CODE,
-    InvalidParameterValue,
-    InvalidUpdateSequence,
     NoApplicableCode,
+    NoSuchJob,
+    NoSuchProcess,
     NotFound,
-    SyncTimeLimit,
 )
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, Mode
 from wps_hpc.processes.description import ProcessDescription
-from wps_hpc.protocols.answer import XML_TYPE, Answer, FileAnswer, RecentDocuments, RevisionCache
-from wps_hpc.protocols.ows import negotiate_version, parse_query, preferred_language, required_language
+from wps_hpc.protocols.answer import NO_STORE, XML_TYPE, Answer, FileAnswer, RecentDocuments, RevisionCache
+from wps_hpc.protocols.caller import ANYBODY, Caller
+from wps_hpc.protocols.control import JobControl
+from wps_hpc.protocols.embedding import is_base64
+from wps_hpc.protocols.execution import Execution
+from wps_hpc.protocols.links import Addresses
+from wps_hpc.protocols.ows import Query, preferred_language, required_language
+from wps_hpc.protocols.ows_service import Site, is_current, wanted_sections
 from wps_hpc.protocols.ports import Backend
-from wps_hpc.protocols.wps1_capabilities import (
-    Site,
-    capabilities,
-    unchanged_capabilities,
-    wanted_sections,
-)
+from wps_hpc.protocols.waiting import Waiting
+from wps_hpc.protocols.wps1_capabilities import ALWAYS, SECTIONS, capabilities, unchanged_capabilities
 from wps_hpc.protocols.wps1_describe import description, descriptions, offered
 from wps_hpc.protocols.wps1_kvp import read_kvp
 from wps_hpc.protocols.wps1_lineage import add_bounding_box
 from wps_hpc.protocols.wps1_post import read_post
-from wps_hpc.protocols.wps1_request import (
-    PROTOCOL,
-    SERVED,
-    DescribeProcess,
-    Execute,
-    GetCapabilities,
-    Operation,
-    to_execute_request,
-)
-from wps_hpc.protocols.wps1_response import Addresses, Execution, execute_response, is_base64, output_name
+from wps_hpc.protocols.wps1_request import PROTOCOL, Execute, Operation, to_execute_request
+from wps_hpc.protocols.wps1_response import execute_response
+from wps_hpc.protocols.wps_request import DescribeProcess, GetCapabilities, JobRequest
 from wps_hpc.protocols.xml import WPS, root, to_bytes
+from wps_hpc.protocols.xml_request import Document
 
 Reply: TypeAlias = Answer | FileAnswer
 
-#: Documents about jobs and the catalogue change; none may be kept by a cache on the way.
-NO_STORE = (("Cache-Control", "no-store"),)
-#: Who dismisses a synchronous call that takes too long; the worker says the same when it comes first.
-_TIME_LIMIT = "the time limit of synchronous calls"
+#: What to do when a synchronous call takes too long.
+_ADVICE = 'Run it asynchronously: storeExecuteResponse="true" and status="true".'
 
 
 @dataclass(frozen=True)
@@ -70,10 +63,12 @@ class _Offer:
 class Wps1:
     """The WPS 1.0.0 endpoint. Thread-safe; its methods raise ServiceError for what a client must be told."""
 
-    def __init__(self, settings: Settings, backend: Backend) -> None:
+    def __init__(self, settings: Settings, backend: Backend, waiting: Waiting) -> None:
         base = settings.server.base_url
         self._backend = backend
         self._limits = settings.limits
+        self._waiting = waiting
+        self._control = JobControl(settings.server, backend.intake)
         self._languages = settings.server.languages
         self._site = Site(f"{base}/wps", settings.metadata, settings.server.languages)
         self._addresses = Addresses(base, self._site.service_instance)
@@ -81,18 +76,21 @@ class Wps1:
         self._documents = RevisionCache()
         self._polled = RecentDocuments()
 
-    def get(self, query: str, owner: str | None = None) -> Reply:
-        """Answer key-value pairs; ``query`` is the query string as WSGI has it."""
-        return self._run(read_kvp(parse_query(query), self._describe), owner)
+    def get(self, query: Query, caller: Caller = ANYBODY) -> Reply:
+        """Answer key-value pairs."""
+        return self._run(read_kvp(query, self._describe), caller)
 
-    def post(self, body: bytes, charset: str | None = None, owner: str | None = None) -> Reply:
-        """Answer an XML request; ``charset`` is that of its Content-Type."""
-        return self._run(read_post(body, self._describe, charset), owner)
+    def post(self, document: Document, caller: Caller = ANYBODY) -> Reply:
+        """Answer an XML request."""
+        return self._run(read_post(document, self._describe), caller)
 
     def status(self, job_id: str) -> Answer:
-        """The document at a job's statusLocation, whole at any time; raises NotFound for unknown and expired jobs."""
+        """The document at a job's statusLocation, whole at any time, whichever protocol the job came by.
+
+        Raises NotFound for unknown and expired jobs, and those of WPS 1.0.0 that were not stored.
+        """
         job = self._backend.store.get(job_id)
-        if job is None or job.protocol != PROTOCOL:
+        if job is None:
             raise _no_such_document()
         key = (self._backend.catalogue.revision, job.id, *_shown(job))
         document = self._polled.get(key)
@@ -102,20 +100,38 @@ class Wps1:
         return Answer(document, headers=NO_STORE)
 
     def _status_document(self, job: Job) -> bytes:
-        results = self._backend.results
-        request = results.request(job)
-        if not request.store:
+        request = self._backend.results.request(job)
+        if job.protocol != PROTOCOL:
+            # The other protocols have no such options: their jobs are stored, and tell how far they are.
+            request = replace(request, store=True, status=True, lineage=None)
+        elif not request.store:
             raise _no_such_document()
-        return execute_response(self._execution(job, request, results.lineage(job)))
+        return execute_response(self._execution(job, request, self._backend.results.lineage(job)))
 
-    def _run(self, operation: Operation, owner: str | None) -> Reply:
+    def _run(self, operation: Operation, caller: Caller) -> Reply:
         match operation:
             case GetCapabilities():
                 return Answer(self._capabilities(operation))
             case DescribeProcess():
                 return Answer(self._descriptions(operation))
             case Execute():
-                return self._execute(operation, owner)
+                return self._execute(operation, caller)
+            case JobRequest():
+                return self._steer(operation, caller)
+
+    def _steer(self, request: JobRequest, caller: Caller) -> Answer:
+        """A vendor operation on a job; all of them answer with its document as it is then."""
+        job = self._backend.store.get(request.job_id)
+        if job is None:
+            raise NoSuchJob(f"There is no job {request.job_id[:100]!r} here, or no longer.", "executionId")
+        match request.operation:
+            case "Dismiss":
+                job = self._waiting.settled(self._control.dismiss(job, caller.owner, "Dismiss"))
+            case "Pause":
+                job = self._control.pause(job, caller.owner, "Pause")
+            case "Resume":
+                job = self._control.resume(job, caller.owner, "Resume")
+        return Answer(self._status_document(job), headers=NO_STORE)
 
     # ------------------------------------------------------------------------------------------------ the catalogue
 
@@ -130,20 +146,17 @@ class Wps1:
     def _describe(self, identifier: str) -> ProcessDescription:
         process = self._processes().get(identifier)
         if process is None:
-            raise InvalidParameterValue(
+            raise NoSuchProcess(
                 f"There is no process {identifier[:200]!r}; GetCapabilities lists those on offer.", "Identifier"
             )
         return process
 
     def _capabilities(self, operation: GetCapabilities) -> bytes:
-        negotiate_version(operation.versions, SERVED)
-        sections = wanted_sections(operation.sections)
+        sections = wanted_sections(operation.sections, SECTIONS, ALWAYS)
         language = preferred_language(operation.languages, self._languages)
         revision = self._backend.catalogue.revision
-        if operation.update_sequence is not None:
-            if operation.update_sequence == str(revision):
-                return unchanged_capabilities(language, str(revision))
-            _check_not_newer(operation.update_sequence, revision)
+        if is_current(operation.update_sequence, revision):
+            return unchanged_capabilities(language, str(revision))
         render = partial(self._render_capabilities, sections, language, revision)
         return self._documents.get(revision, ("capabilities", sections, language), render)
 
@@ -172,37 +185,21 @@ class Wps1:
 
     # -------------------------------------------------------------------------------------------------------- jobs
 
-    def _execute(self, operation: Execute, owner: str | None) -> Reply:
+    def _execute(self, operation: Execute, caller: Caller) -> Reply:
         language = required_language(operation.language, self._languages)
-        request = to_execute_request(operation, language, owner)
-        job = self._backend.intake.execute(request)
-        if request.mode is Mode.SYNC:
-            job = self._finished(job)
-        elif seconds := self._patience(request):
-            job = self._backend.intake.wait(job.id, seconds)
+        request = to_execute_request(operation, language, caller)
+        job = self._awaited(self._backend.intake.execute(request), request)
         execution = self._execution(job, request, request.lineage)
         if request.raw and job.state is JobState.SUCCEEDED:
             return raw_output(execution)
         return Answer(execute_response(execution), status=_http_status(job, request), headers=NO_STORE)
 
-    def _patience(self, request: ExecuteRequest) -> float:
-        """Seconds that the answer to an asynchronous call may wait for its job: a client that wants no status would
-        rather have the result, but what is stored is never dismissed for being slow (05-007r7 table 50)."""
-        return self._limits.grace_seconds if request.status else self._limits.sync_seconds
-
-    def _finished(self, job: Job) -> Job:
-        """The job of a synchronous call at its end; raises SyncTimeLimit when that does not come in time."""
-        seconds = self._limits.sync_seconds
-        job = self._backend.intake.wait(job.id, seconds)
-        if not job.final:
-            job = self._backend.intake.dismiss(job.id, _TIME_LIMIT)
-        ended_by_limit = job.state is JobState.DISMISSED and job.cancelled_by == _TIME_LIMIT
-        if job.final and not ended_by_limit:
-            return job
-        raise SyncTimeLimit(
-            f"{job.process} did not finish within the {seconds:g} s that this server waits in a synchronous call, so "
-            'the job was dismissed. Run it asynchronously: storeExecuteResponse="true" and status="true".'
-        )
+    def _awaited(self, job: Job, request: ExecuteRequest) -> Job:
+        """The job when the answer goes out: a client that wants no status would rather have the result, but what is
+        stored is never dismissed for being slow (05-007r7 table 50)."""
+        if request.mode is Mode.SYNC:
+            return self._waiting.finished(job, _ADVICE)
+        return self._waiting.settled(job) if request.status else self._waiting.patient(job)
 
     def _execution(self, job: Job, request: ExecuteRequest, lineage: bytes | None) -> Execution:
         results = self._backend.results
@@ -227,15 +224,6 @@ def _no_such_document() -> NotFound:
     return NotFound("There is no such status document: the job is unknown, was not stored, or has expired.")
 
 
-def _check_not_newer(theirs: str, ours: int) -> None:
-    """Raise InvalidUpdateSequence for a sequence beyond ours (06-121r3 table 25), or not of this service."""
-    counts = theirs.isascii() and theirs.isdigit() and len(theirs) < 100
-    if not counts or int(theirs) > ours:
-        raise InvalidUpdateSequence(
-            f"The updateSequence {theirs[:80]!r} is newer than the service's, {ours}, or not of this service."
-        )
-
-
 def _http_status(job: Job, request: ExecuteRequest) -> int:
     """200 for a document about a job, whatever became of it; but who asked for raw data must not take it for that."""
     if not request.raw:
@@ -256,15 +244,10 @@ def raw_output(execution: Execution) -> Reply:
         case LiteralValue():
             return Answer(value.text.encode(), "text/plain; charset=utf-8", headers=NO_STORE)
         case FileValue():
-            return _raw_file(execution, value, as_base64=is_base64(wish.wanted.encoding))
+            return execution.raw_file(value, as_base64=is_base64(wish.wanted.encoding))
         case BoundingBoxValue():
             return Answer(_raw_box(value), XML_TYPE, headers=NO_STORE)
     raise NoApplicableCode(f"WPS 1.0.0 cannot express the output {identifier}.")
-
-
-def _raw_file(execution: Execution, value: FileValue, *, as_base64: bool) -> Reply:
-    headers = (*NO_STORE, ("Content-Transfer-Encoding", "base64")) if as_base64 else NO_STORE
-    return FileAnswer(execution.open(value), output_name(value), value.mime_type, headers=headers, as_base64=as_base64)
 
 
 def _raw_box(value: BoundingBoxValue) -> bytes:

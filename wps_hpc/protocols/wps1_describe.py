@@ -116,12 +116,12 @@ def _add_input(parent: etree._Element, item: Input, language: str, largest: int)
         case LiteralData() as data:
             _add_literal_input(element, data)
         case ComplexData() as data:
-            _add_complex(element, "ComplexData", data, _megabytes(data, largest))
+            _add_complex(element, "ComplexData", data, megabytes(data, largest))
         case BoundingBoxData() as data:
             _add_crss(element, "BoundingBoxData", data)
 
 
-def _megabytes(data: ComplexData, largest: int) -> str:
+def megabytes(data: ComplexData, largest: int) -> str:
     """The limit that is enforced, in whole megabytes as the schema wants them; never less than what is allowed."""
     limit = largest / MEGABYTE
     if data.maximum_megabytes is not None:
@@ -133,7 +133,7 @@ def _add_literal_input(parent: etree._Element, data: LiteralData) -> None:
     element = add(parent, "LiteralData")
     _add_type_and_units(element, data)
     if data.allowed:
-        _add_allowed(add(element, f"{{{OWS}}}AllowedValues"), data.allowed)
+        add_allowed(add(element, f"{{{OWS}}}AllowedValues"), data.allowed, OWS)
     elif data.values_reference:
         reference = add(element, "ValuesReference")
         reference.set(f"{{{OWS}}}reference", data.values_reference)
@@ -144,20 +144,21 @@ def _add_literal_input(parent: etree._Element, data: LiteralData) -> None:
         add(element, "DefaultValue", data.default)
 
 
-def _add_allowed(element: etree._Element, allowed: Sequence[str | AllowedRange]) -> None:
+def add_allowed(element: etree._Element, allowed: Sequence[str | AllowedRange], ows: str) -> None:
+    """Fill an ows:AllowedValues; ``ows`` is the namespace of OWS Common."""
     for value in allowed:
         if isinstance(value, AllowedRange):
-            _add_range(element, value)
+            _add_range(element, value, ows)
         else:
-            add(element, f"{{{OWS}}}Value", value)
+            add(element, f"{{{ows}}}Value", value)
 
 
-def _add_range(parent: etree._Element, bounds: AllowedRange) -> None:
-    element = add(parent, f"{{{OWS}}}Range", None, **{f"{{{OWS}}}rangeClosure": bounds.closure})
+def _add_range(parent: etree._Element, bounds: AllowedRange, ows: str) -> None:
+    element = add(parent, f"{{{ows}}}Range", None, **{f"{{{ows}}}rangeClosure": bounds.closure})
     parts = {"MinimumValue": bounds.minimum, "MaximumValue": bounds.maximum, "Spacing": bounds.spacing}
     for name, value in parts.items():
         if value is not None:
-            add(element, f"{{{OWS}}}{name}", value)
+            add(element, f"{{{ows}}}{name}", value)
 
 
 def _add_type_and_units(element: etree._Element, data: LiteralData) -> None:
@@ -166,14 +167,15 @@ def _add_type_and_units(element: etree._Element, data: LiteralData) -> None:
     if data.uoms:
         units = add(element, "UOMs")
         references = dict(data.uom_references)
-        _add_unit(add(units, "Default"), data.uoms[0], references)
+        add_unit(add(units, "Default"), data.uoms[0], references, OWS)
         supported = add(units, "Supported")
         for uom in data.uoms:
-            _add_unit(supported, uom, references)
+            add_unit(supported, uom, references, OWS)
 
 
-def _add_unit(parent: etree._Element, uom: str, references: Mapping[str, str]) -> None:
-    add(parent, f"{{{OWS}}}UOM", uom, **{f"{{{OWS}}}reference": references.get(uom, uom if ":" in uom else None)})
+def add_unit(parent: etree._Element, uom: str, references: Mapping[str, str], ows: str) -> None:
+    """Append an ows:UOM, with its reference if it has one or is a URI itself."""
+    add(parent, f"{{{ows}}}UOM", uom, **{f"{{{ows}}}reference": references.get(uom, uom if ":" in uom else None)})
 
 
 def _add_complex(parent: etree._Element, tag: str, data: ComplexData, megabytes: str | None) -> None:

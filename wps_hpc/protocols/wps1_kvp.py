@@ -19,16 +19,16 @@ from wps_hpc.jobs.request import Given, OutputWish
 from wps_hpc.processes.description import BoundingBoxData, ComplexData, ProcessDescription
 from wps_hpc.protocols.ows import Query, boolean, check_service, check_version, decode
 from wps_hpc.protocols.wps1_lineage import lineage_of
-from wps_hpc.protocols.wps1_request import (
-    SERVED,
+from wps_hpc.protocols.wps1_request import VERSION, Execute, Operation, ResponseForm
+from wps_hpc.protocols.wps_request import (
     Describe,
     DescribeProcess,
-    Execute,
     GetCapabilities,
-    Operation,
-    ResponseForm,
+    JobRequest,
+    capabilities_of_query,
+    identifiers_of_query,
 )
-from wps_hpc.protocols.wps1_values import Encoding, bounding_box, inline_text, literal, reference, transmission
+from wps_hpc.protocols.wps_values import Encoding, bounding_box_of_text, inline_text, literal, reference, transmission
 
 
 def read_kvp(query: Query, describe: Describe) -> Operation:
@@ -44,23 +44,16 @@ def read_kvp(query: Query, describe: Describe) -> Operation:
 
 
 def _get_capabilities(query: Query, _: Describe) -> GetCapabilities:
-    version = query.get("version")
-    if version is not None:
-        check_version(version, SERVED)
-    languages = (*query.list("language"), *query.list("AcceptLanguages"))
-    return GetCapabilities(query.list("AcceptVersions"), query.list("Sections"), query.get("updateSequence"), languages)
+    return capabilities_of_query(query)
 
 
 def _describe_process(query: Query, _: Describe) -> DescribeProcess:
-    check_version(query.get("version"), SERVED)
-    identifiers = query.list("Identifier")
-    if not identifiers:
-        raise MissingParameterValue("The parameter Identifier is missing; name a process, or all.", "Identifier")
-    return DescribeProcess(identifiers, query.get("language"))
+    check_version(query.get("version"), VERSION)
+    return DescribeProcess(identifiers_of_query(query), query.get("language"))
 
 
 def _execute(query: Query, describe: Describe) -> Execute:
-    check_version(query.get("version"), SERVED)
+    check_version(query.get("version"), VERSION)
     process = describe(query.required("Identifier"))
     inputs = tuple((item.name, _given(item, process)) for item in _items(query, "DataInputs"))
     form = _response_form(query)
@@ -68,10 +61,19 @@ def _execute(query: Query, describe: Describe) -> Execute:
     return Execute(process, inputs, form, query.get("language"), account)
 
 
+def _job_request(query: Query, _: Describe) -> JobRequest:
+    check_version(query.get("version"), VERSION)
+    return JobRequest(_JOB_REQUESTS[query.required("request").lower()], query.required("executionId"))
+
+
+#: What vendors added: the first two as GeoServer has them, the others this server's own.
+_JOB_REQUESTS = {name.lower(): name for name in ("GetExecutionStatus", "Dismiss", "Pause", "Resume")}
+
 _READERS: Mapping[str, Callable[[Query, Describe], Operation]] = {
     "getcapabilities": _get_capabilities,
     "describeprocess": _describe_process,
     "execute": _execute,
+    **dict.fromkeys(_JOB_REQUESTS, _job_request),
 }
 
 
@@ -164,30 +166,7 @@ def _reference(item: Item) -> Given:
 
 
 def _bounding_box(item: Item) -> BoundingBoxValue:
-    """``46,102,47,103,urn:ogc:def:crs:EPSG:6.6:4326,2``: lower corner, upper corner, CRS, number of dimensions."""
-    parts = [part.strip() for part in item.value.split(",")]
-    count = next((index for index, part in enumerate(parts) if not _is_number(part)), len(parts))
-    numbers, (crs, dimensions, *rest) = parts[:count], (*parts[count:], None, None)
-    if len(numbers) % 2 or any(rest):
-        raise InvalidParameterValue(
-            f"{item.name} must be minx,miny,maxx,maxy, then the CRS, then the number of dimensions.", item.name
-        )
-    half = len(numbers) // 2
-    return bounding_box(
-        numbers[:half],
-        numbers[half:],
-        crs or item.attributes.get("crs"),
-        dimensions or item.attributes.get("dimensions"),
-        item.name,
-    )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return bounding_box_of_text(item.value, item.attributes.get("crs"), item.attributes.get("dimensions"), item.name)
 
 
 # ---------------------------------------------------------------------------------------------------- response form

@@ -12,36 +12,33 @@ from joblauncher.formats.records import WantedOutput
 from wps_hpc.errors import InvalidParameterValue, MissingParameterValue, OperationNotSupported
 from wps_hpc.jobs.request import Given, OutputWish
 from wps_hpc.processes.description import ProcessDescription
-from wps_hpc.protocols.ows import boolean, check_service, check_version, split_list
+from wps_hpc.protocols.ows import boolean, check_service, check_version
 from wps_hpc.protocols.wps1_lineage import lineage_as_received
-from wps_hpc.protocols.wps1_request import (
-    SERVED,
+from wps_hpc.protocols.wps1_request import VERSION, Execute, Operation, ResponseForm
+from wps_hpc.protocols.wps_nodes import content_of, encoding_of, reference_of
+from wps_hpc.protocols.wps_request import (
     Describe,
     DescribeProcess,
-    Execute,
     GetCapabilities,
-    Operation,
-    ResponseForm,
+    capabilities_of_node,
+    identifiers_of_node,
 )
-from wps_hpc.protocols.wps1_values import (
-    Encoding,
+from wps_hpc.protocols.wps_values import (
     bounding_box,
     inline_document,
     inline_text,
     literal,
-    reference,
     transmission,
 )
-from wps_hpc.protocols.xml import OWS, WPS, XLINK
-from wps_hpc.protocols.xml_request import Content, Document, Node, read_document
+from wps_hpc.protocols.xml import OWS, WPS, WPS2
+from wps_hpc.protocols.xml_request import Document, Node
 
 #: Elements whose content belongs to the process, not to the protocol.
-OPAQUE = frozenset({"ComplexData", "Body"})
+OPAQUE = frozenset({(WPS, "ComplexData"), (WPS, "Body")})
 
 
-def read_post(body: bytes, describe: Describe, charset: str | None = None) -> Operation:
-    """The operation that an XML body asks for; raises BadRequest or the ServiceErrors of OWS Common."""
-    document = read_document(body, OPAQUE, charset)
+def read_post(document: Document, describe: Describe) -> Operation:
+    """The operation that an XML request asks for; raises the ServiceErrors of OWS Common."""
     root = document.root
     reader = _READERS.get(root.name)
     if reader is None:
@@ -49,42 +46,26 @@ def read_post(body: bytes, describe: Describe, charset: str | None = None) -> Op
             f"The operation {root.name[:80]!r} is unknown; send GetCapabilities, DescribeProcess or Execute.",
             root.name[:80],
         )
-    if root.namespace != WPS:
+    # A client of 2.0 may accept capabilities of 1.0.0.
+    if root.namespace not in (WPS, WPS2):
         raise InvalidParameterValue(f"The request must be in the namespace {WPS}.", "version")
     check_service(root.attributes.get("service"))
     return reader(document, describe)
 
 
 def _get_capabilities(document: Document, _: Describe) -> GetCapabilities:
-    root = document.root
-    if "version" in root.attributes:
-        check_version(root.attributes["version"], SERVED)
-    return GetCapabilities(
-        _texts(root, "AcceptVersions", "Version"),
-        _texts(root, "Sections", "Section"),
-        root.attributes.get("updateSequence"),
-        (*split_list(root.attributes.get("language")), *_texts(root, "AcceptLanguages", "Language")),
-    )
-
-
-def _texts(root: Node, outer: str, inner: str) -> tuple[str, ...]:
-    """The texts of ``<outer><inner>…</inner></outer>``. The schemas put the outer one now in wps, now in ows."""
-    found = root.first(outer) or root.first(outer, OWS)
-    return tuple(node.text for node in found.all(inner, OWS) if node.text) if found else ()
+    return capabilities_of_node(document.root)
 
 
 def _describe_process(document: Document, _: Describe) -> DescribeProcess:
     root = document.root
-    check_version(root.attributes.get("version"), SERVED)
-    identifiers = tuple(node.text for node in root.all("Identifier", OWS) if node.text)
-    if not identifiers:
-        raise MissingParameterValue("The request has no ows:Identifier; name a process, or all.", "Identifier")
-    return DescribeProcess(identifiers, root.attributes.get("language"))
+    check_version(root.attributes.get("version"), VERSION)
+    return DescribeProcess(identifiers_of_node(root, OWS), root.attributes.get("language"))
 
 
 def _execute(document: Document, describe: Describe) -> Execute:
     root = document.root
-    check_version(root.attributes.get("version"), SERVED)
+    check_version(root.attributes.get("version"), VERSION)
     process = describe(_identifier(root, "the request"))
     inputs = root.first("DataInputs")
     given = tuple(_input(node, process) for node in inputs.all("Input")) if inputs else ()
@@ -113,7 +94,7 @@ def _identifier(parent: Node, what: str) -> str:
 def _input(node: Node, process: ProcessDescription) -> tuple[str, Given]:
     identifier = _identifier(node, "an Input")
     if (found := node.first("Reference")) is not None:
-        return identifier, _reference(found, identifier)
+        return identifier, reference_of(found, identifier, encoding_of(found), found.attributes.get("method", "GET"))
     data = node.first("Data")
     value = next((child for child in data.children if child.name in _VALUES), None) if data else None
     if value is None:
@@ -123,13 +104,6 @@ def _input(node: Node, process: ProcessDescription) -> tuple[str, Given]:
     return identifier, _VALUES[value.name](value, identifier, process)
 
 
-def _encoding(node: Node) -> Encoding:
-    attributes = node.attributes
-    return Encoding(
-        attributes.get("mimeType") or None, attributes.get("encoding") or None, attributes.get("schema") or None
-    )
-
-
 def _literal(node: Node, identifier: str, process: ProcessDescription) -> Given:
     if node.children:
         raise InvalidParameterValue(f"The literal input {identifier} holds XML elements.", identifier)
@@ -137,23 +111,11 @@ def _literal(node: Node, identifier: str, process: ProcessDescription) -> Given:
 
 
 def _complex(node: Node, identifier: str, _: ProcessDescription) -> Given:
-    content = _content(node, identifier)
-    form = _encoding(node)
+    content = content_of(node, identifier)
+    form = encoding_of(node)
     if content.document is not None:
         return inline_document(content.document, form, identifier)
     return inline_text(content.text, form, identifier)
-
-
-def _content(node: Node, identifier: str) -> Content:
-    content = node.content
-    assert content is not None, "the reader fills every opaque element"
-    if content.problem:
-        raise InvalidParameterValue(
-            f"The {node.name} of {identifier} {content.problem}; "
-            "send one XML element, or text (in CDATA if it has markup).",
-            identifier,
-        )
-    return content
 
 
 def _bounding_box(node: Node, identifier: str, _: ProcessDescription) -> Given:
@@ -175,30 +137,6 @@ _VALUES: Mapping[str, Callable[[Node, str, ProcessDescription], Given]] = {
     "BoundingBoxData": _bounding_box,
     "BoundingBox": _bounding_box,
 }
-
-
-def _reference(node: Node, identifier: str) -> Given:
-    body, body_reference = node.first("Body"), node.first("BodyReference")
-    return reference(
-        _href(node),
-        _encoding(node),
-        identifier,
-        method=node.attributes.get("method", "GET"),
-        headers=tuple(
-            (header.attributes.get("key", ""), header.attributes.get("value", "")) for header in node.all("Header")
-        ),
-        body=None if body is None else _body(body, identifier),
-        body_href=None if body_reference is None else _href(body_reference),
-    )
-
-
-def _href(node: Node) -> str | None:
-    return node.attributes.get(f"{{{XLINK}}}href") or node.attributes.get("href")
-
-
-def _body(node: Node, identifier: str) -> bytes:
-    content = _content(node, identifier)
-    return content.text.encode() if content.document is None else content.document
 
 
 # ---------------------------------------------------------------------------------------------------- response form
@@ -227,7 +165,7 @@ def _response_document(node: Node) -> tuple[ResponseForm, tuple[Node, ...]]:
 
 def _wish(node: Node) -> OutputWish:
     identifier = _identifier(node, "an Output")
-    form = _encoding(node)
+    form = encoding_of(node)
     title, abstract = node.first("Title", OWS), node.first("Abstract", OWS)
     return OutputWish(
         WantedOutput(identifier, form.mime_type, form.encoding, form.schema, node.attributes.get("uom") or None),

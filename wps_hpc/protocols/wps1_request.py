@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from wps_hpc.errors import InvalidParameterValue, StorageNotSupported
+from wps_hpc.errors import InvalidParameterValue, NoSuchOutput, StorageNotSupported
 from wps_hpc.jobs.request import ExecuteRequest, Given, Mode, OutputWish, Transmission
 from wps_hpc.processes.description import ComplexData, Output, ProcessDescription
+from wps_hpc.protocols.caller import Caller
+from wps_hpc.protocols.wps_request import DescribeProcess, GetCapabilities, JobRequest, gather
 
 PROTOCOL = "wps1"
 VERSION = "1.0.0"
-SERVED = (VERSION,)
-
-#: Gives the description of an offered process; raises InvalidParameterValue with locator Identifier for others.
-Describe: TypeAlias = Callable[[str], ProcessDescription]
-
-
-@dataclass(frozen=True)
-class GetCapabilities:
-    """05-007r7 table 6, with the optional parameters of OWS Common (06-121r3 table 3). ``sections`` empty means all."""
-
-    versions: tuple[str, ...] = ()
-    sections: tuple[str, ...] = ()
-    update_sequence: str | None = None
-    languages: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class DescribeProcess:
-    """05-007r7 table 13."""
-
-    identifiers: tuple[str, ...]
-    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,10 +37,10 @@ class Execute:
     lineage: bytes | None = None
 
 
-Operation: TypeAlias = GetCapabilities | DescribeProcess | Execute
+Operation: TypeAlias = GetCapabilities | DescribeProcess | Execute | JobRequest
 
 
-def to_execute_request(operation: Execute, language: str, owner: str | None) -> ExecuteRequest:
+def to_execute_request(operation: Execute, language: str, caller: Caller) -> ExecuteRequest:
     """The neutral request. Raises InvalidParameterValue or StorageNotSupported for a form that cannot be given."""
     form = operation.form
     check_form(form, operation.process)
@@ -76,16 +55,9 @@ def to_execute_request(operation: Execute, language: str, owner: str | None) -> 
         status=form.status,
         lineage=operation.lineage if form.lineage else None,
         language=language,
-        owner=owner,
+        owner=caller.owner,
+        resources=caller.resources(),
     )
-
-
-def gather(inputs: Sequence[tuple[str, Given]]) -> Mapping[str, tuple[Given, ...]]:
-    """The occurrences of each input, in the order of the request."""
-    gathered: dict[str, list[Given]] = {}
-    for identifier, value in inputs:
-        gathered.setdefault(identifier, []).append(value)
-    return {identifier: tuple(values) for identifier, values in gathered.items()}
 
 
 def check_form(form: ResponseForm, process: ProcessDescription) -> None:
@@ -107,9 +79,7 @@ def _check_outputs(form: ResponseForm, process: ProcessDescription) -> None:
         identifier = wish.wanted.identifier
         if process.output(identifier) is None:
             known = ", ".join(output.identifier for output in process.outputs)
-            raise InvalidParameterValue(
-                f"{process.identifier} has no output {identifier[:80]!r}; it has {known}.", identifier
-            )
+            raise NoSuchOutput(f"{process.identifier} has no output {identifier[:80]!r}; it has {known}.", identifier)
         if identifier in seen:
             raise InvalidParameterValue(f"The output {identifier} is asked for twice.", identifier)
         seen.add(identifier)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import BinaryIO
-from urllib.parse import quote
+from collections.abc import Callable, Mapping
 
 from lxml import etree
 
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue
 from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
 from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
 from wps_hpc.processes.description import LiteralData, ProcessDescription
-from wps_hpc.processes.formats import character_set
-from wps_hpc.protocols.ows import report
+from wps_hpc.protocols.embedding import embed, embeddable, is_base64
+from wps_hpc.protocols.execution import Execution
+from wps_hpc.protocols.ows import OWS_1_1
 from wps_hpc.protocols.wps1_describe import add_brief, add_words, data_type_reference
 from wps_hpc.protocols.wps1_lineage import add_bounding_box, add_lineage
 from wps_hpc.protocols.wps1_request import VERSION
-from wps_hpc.protocols.wps1_values import BASE64
-from wps_hpc.protocols.xml import LANG, OWS, WPS, add, clean, is_legal, parse_embedded, root, to_bytes
+from wps_hpc.protocols.xml import LANG, OWS, WPS, add, clean, root, to_bytes
 
 #: What a client reads when the job has no message of its own; the element must never be empty.
 _SENTENCES: Mapping[JobState, str] = {
@@ -39,47 +35,6 @@ _SENTENCES: Mapping[JobState, str] = {
 
 #: What a stored response says until its job has ended when the client did not ask for status.
 _SILENT = "The job is accepted. Its result will be here; how far it is shows only with status=true."
-
-OpenFile = Callable[[FileValue], BinaryIO]
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where clients find things. ``base`` is the public address of the server without a trailing slash."""
-
-    base: str
-    service_instance: str
-
-    def status(self, job: Job) -> str:
-        """The status document of a job."""
-        return f"{self.base}/wps/status/{job.id}.xml"
-
-    def output(self, job: Job, value: FileValue) -> str:
-        """An output file of a job."""
-        return f"{self.base}/outputs/{job.id}/{quote(output_name(value))}"
-
-
-def output_name(value: FileValue) -> str:
-    """The name of an output's file below the attempt's outputs folder; it names the download as well."""
-    return value.path.removeprefix("outputs/")
-
-
-@dataclass(frozen=True)
-class Execution:
-    """A job with all that its document needs. ``outputs`` is None until the job has succeeded.
-
-    ``process`` is None when the process is no longer on offer. Complex outputs larger than ``embed_bytes`` come as
-    references even where the client wants them within the document: a document of gigabytes helps nobody.
-    """
-
-    job: Job
-    request: ExecuteRequest
-    process: ProcessDescription | None
-    outputs: Mapping[str, tuple[Value, ...]] | None
-    lineage: bytes | None
-    addresses: Addresses
-    open: OpenFile
-    embed_bytes: int
 
 
 def execute_response(execution: Execution) -> bytes:
@@ -155,9 +110,11 @@ def _add_failure(element: etree._Element, job: Job, language: str) -> None:
     failure = job.failure
     if job.state is JobState.DISMISSED or failure is None:
         by = f"The job was dismissed by {job.cancelled_by}." if job.cancelled_by else message(job)
-        report(element, "NoApplicableCode", by, None, language)
+        OWS_1_1.add_report(element, "NoApplicableCode", by, None, language)
     else:
-        report(element, failure.code, failure.text or _SENTENCES[JobState.FAILED], failure.locator, language)
+        OWS_1_1.add_report(
+            element, failure.code, failure.text or _SENTENCES[JobState.FAILED], failure.locator, language
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------- outputs
@@ -165,25 +122,14 @@ def _add_failure(element: etree._Element, job: Job, language: str) -> None:
 
 def _add_outputs(document: etree._Element, execution: Execution) -> None:
     parent = add(document, f"{{{WPS}}}ProcessOutputs")
-    for wish, identifier, value in _wanted(execution):
+    for wish, identifier, value in execution.wanted():
+        if type(value) not in _WRITERS:
+            continue  # 1.0.0 has no nested outputs
         element = add(parent, f"{{{WPS}}}Output")
         _add_output_words(element, wish, identifier, execution)
         _WRITERS[type(value)](element, value, wish, execution)
     if not len(parent):
         document.remove(parent)
-
-
-def _wanted(execution: Execution) -> Iterator[tuple[OutputWish | None, str, Value]]:
-    """The outputs to write, in the order in which they were asked for; all, as described, when none was named."""
-    outputs = execution.outputs or {}
-    described = [output.identifier for output in execution.process.outputs] if execution.process else []
-    wishes: Mapping[str, OutputWish | None] = {
-        wish.wanted.identifier: wish for wish in execution.request.outputs
-    } or dict.fromkeys([*described, *outputs])
-    for identifier, wish in wishes.items():
-        for value in outputs.get(identifier, ()):
-            if type(value) in _WRITERS:
-                yield wish, identifier, value
 
 
 def _add_output_words(element: etree._Element, wish: OutputWish | None, identifier: str, execution: Execution) -> None:
@@ -227,8 +173,10 @@ def _add_box(element: etree._Element, value: BoundingBoxValue, wish: OutputWish 
 def _add_file(element: etree._Element, value: FileValue, wish: OutputWish | None, execution: Execution) -> None:
     said = wish.transmission if wish else None
     by_reference = value.by_reference if said is None else said is Transmission.REFERENCE
-    if not by_reference and (content := _embeddable(value, execution)) is not None:
-        _embed(add(element, f"{{{WPS}}}Data"), value, wish, content)
+    if not by_reference and (content := embeddable(value, execution.open, execution.embed_bytes)) is not None:
+        data = add(element, f"{{{WPS}}}Data")
+        inner = add(data, f"{{{WPS}}}ComplexData", None, mimeType=value.mime_type, schema=value.schema)
+        embed(inner, value, content, as_base64=wish is not None and is_base64(wish.wanted.encoding))
         return
     _add_reference(element, execution.addresses.output(execution.job, value), value)
 
@@ -255,71 +203,3 @@ _WRITERS: Mapping[type, Callable[..., None]] = {
     FileValue: _add_file,
     LinkValue: _add_link,
 }
-
-
-def is_base64(encoding: str | None) -> bool:
-    """Whether an encoding is Base64, which says how data stands in a document and nothing about the file."""
-    return encoding is not None and encoding.lower() == BASE64
-
-
-def _embeddable(value: FileValue, execution: Execution) -> bytes | None:
-    """The file's content, or None when it is too large to stand within a document."""
-    limit = execution.embed_bytes
-    if value.size is not None and value.size > limit:
-        return None
-    with execution.open(value) as stream:
-        content = stream.read(limit + 1)
-    return None if len(content) > limit else content
-
-
-def _embed(data: etree._Element, value: FileValue, wish: OutputWish | None, content: bytes) -> None:
-    """Append ComplexData: XML as elements, other text as text, the rest (or what was wished so) in Base64."""
-    element = add(data, f"{{{WPS}}}ComplexData", None, mimeType=value.mime_type, schema=value.schema)
-    wished_base64 = wish is not None and is_base64(wish.wanted.encoding)
-    if not wished_base64:
-        if is_xml(value.mime_type) and (embedded := parse_embedded(content)) is not None:
-            element.append(embedded)
-            return
-        if is_text(value.mime_type) and (text := _text(content, value.encoding)) is not None:
-            if value.encoding and not is_base64(value.encoding):
-                element.set("encoding", value.encoding)
-            element.text = etree.CDATA(text) if _better_in_cdata(text) else text
-            return
-    element.set("encoding", BASE64)
-    element.text = base64.b64encode(content).decode()
-
-
-def is_xml(mime_type: str) -> bool:
-    """Whether files of that type are XML."""
-    name = _bare(mime_type)
-    return name in ("text/xml", "application/xml") or name.endswith("+xml")
-
-
-_TEXT_TYPES = frozenset({"application/json", "application/javascript", "application/yaml", "application/x-yaml"})
-
-
-def is_text(mime_type: str) -> bool:
-    """Whether files of that type are text that a document may carry as it is."""
-    name = _bare(mime_type)
-    return name.startswith("text/") or name in _TEXT_TYPES or name.endswith(("+json", "+xml")) or is_xml(name)
-
-
-def _bare(mime_type: str) -> str:
-    return mime_type.partition(";")[0].strip().lower()
-
-
-def _text(content: bytes, encoding: str | None) -> str | None:
-    """The content as text that XML can carry without changing it, or None."""
-    codec = "utf-8" if encoding is None or is_base64(encoding) else character_set(encoding)
-    if codec is None:
-        return None
-    try:
-        text = content.decode(codec)
-    except UnicodeDecodeError:
-        return None
-    return text if is_legal(text) else None
-
-
-def _better_in_cdata(text: str) -> bool:
-    """Whether CDATA makes the text more readable, and changes nothing: parsers turn a bare CR into LF there."""
-    return ("<" in text or "&" in text) and "]]>" not in text and "\r" not in text

@@ -9,11 +9,14 @@ from lxml import etree
 
 WPS = "http://www.opengis.net/wps/1.0.0"
 OWS = "http://www.opengis.net/ows/1.1"
+WPS2 = "http://www.opengis.net/wps/2.0"
+OWS2 = "http://www.opengis.net/ows/2.0"
 XLINK = "http://www.w3.org/1999/xlink"
 LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
-#: The prefixes of every document that this server writes.
+#: The prefixes of every document that this server writes, in WPS 1.0.0 and in 2.0.
 PREFIXES: Mapping[str | None, str] = {"wps": WPS, "ows": OWS, "xlink": XLINK}
+PREFIXES2: Mapping[str | None, str] = {"wps": WPS2, "ows": OWS2, "xlink": XLINK}
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

@@ -20,6 +20,9 @@ from wps_hpc.errors import BadRequest
 from wps_hpc.processes.formats import character_set
 from wps_hpc.protocols.xml import WPS
 
+#: An element's namespace and local name.
+Name = tuple[str, str]
+
 #: Elements within elements; deeper documents are refused.
 MAX_DEPTH = 256
 #: Elements outside of complex content. No real request has a thousandth of it.
@@ -94,8 +97,8 @@ class Document:
         return _standalone(self.body, node.start, node.end, node.scope, node.own)
 
 
-def read_document(body: bytes, opaque: frozenset[str], charset: str | None = None) -> Document:
-    """Read a request; ``opaque`` names the elements of the WPS namespace whose content is kept as it is.
+def read_document(body: bytes, opaque: frozenset[Name], charset: str | None = None) -> Document:
+    """Read a request; ``opaque`` names the elements whose content is kept as it is.
 
     ``charset`` is what the transport said, which counts more than the XML declaration (RFC 7303 §3). Raises BadRequest
     for anything malformed, a document type declaration, or more than one of this module's limits.
@@ -132,7 +135,7 @@ def _recode(body: bytes, encoding: str) -> bytes:
 class _Reader:
     """One reading of one request. Handlers are swapped inside opaque elements, where only depth counts."""
 
-    def __init__(self, body: bytes, opaque: frozenset[str]) -> None:
+    def __init__(self, body: bytes, opaque: frozenset[Name]) -> None:
         self._body = body
         self._opaque = opaque
         self._root: Node | None = None
@@ -204,7 +207,7 @@ class _Reader:
         else:
             self._root = node
         self._open.append(node)
-        if node.namespace == WPS and node.name in self._opaque:
+        if (node.namespace, node.name) in self._opaque:
             self._enter(node)
 
     def _node(self, name: str, attributes: dict[str, str]) -> Node:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from wps_hpc.clusters.transports.base import Command, Completed
 from wps_hpc.processes.description import Resources
@@ -36,7 +36,8 @@ class JobWord:
     ``word`` is the native state, ``reason`` a sentence for the client (why it waits, why it ended). For an ended job
     ``cause`` is one of ``joblauncher.formats.records.CAUSES`` or None when the scheduler calls it completed; None with
     ``exit_code`` 0 is a success in the scheduler's eyes only. ``restarts`` is its restart count. ``estimated_start`` is
-    Unix seconds. ``known_as`` is the id by which people at the site can ask for the job (the watcher fills it in).
+    Unix seconds. ``ending`` says of a running job that the scheduler is about to say how it ended. ``known_as`` is the
+    id by which people at the site can ask for the job (the watcher fills it in).
     """
 
     phase: Phase
@@ -48,6 +49,7 @@ class JobWord:
     restarts: int = 0
     estimated_start: float | None = None
     token: str | None = None
+    ending: bool = False
     known_as: str | None = None
 
 
@@ -208,3 +210,14 @@ class Scheduler(Protocol):
 
     def read_control(self, action: Control, completed: Completed) -> ControlOutcome:
         """Whether it was taken."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """What a scheduler has besides whose query says that something is wrong with a job, but not what."""
+
+    def explain_command(self, answer: Mapping[str, JobWord]) -> Command | None:
+        """The command that asks for the missing reasons in an answer of the query; None where none is missing."""
+
+    def read_explained(self, completed: Completed, answer: Mapping[str, JobWord]) -> Mapping[str, JobWord]:
+        """The answer with these reasons; the answer itself when they cannot be read."""

@@ -48,17 +48,19 @@ from wps_hpc.processes.description import Resources
 
 _SUBMITTED = re.compile(r"(\d+)(;[\w.-]+)?")
 _TOKEN = re.compile(r"[a-z][a-z0-9]{14}")
-_HEADING = re.compile(r"CLUSTER: ([\w.-]+)")
+#: What squeue prints above the rows of a cluster among several, where it does.
+_HEADING = re.compile(r"CLUSTER: [\w.-]+")
+#: Where a row begins.
+_ROW = re.compile(r" *[0-9_\[\]%,-]+ *\|")
 _EXIT = re.compile(r"(\d+):(\d+)")
-#: With widths that cut off nothing which is read, and separated by a character that no token and no state has; the
-#: reason, which may have anything, comes last. Only the long form of a format knows how often a job was started again.
-_QUERIED = "JobID:12|,Name:16|,State:20|,StartTime:20|,RestartCnt:6|,Reason:120"
-_ACCOUNTED = "JobIDRaw,JobName,State,ExitCode"
+#: With widths that cut off nothing which is read, and separated by a character that no token and no state has. The
+#: name comes last: that of a foreign job may have anything, line breaks too, but no more than 16 characters of it are
+#: shown. Only the long form of a format knows how often a job was started again.
+_QUERIED = "JobID:12|,State:20|,StartTime:20|,RestartCnt:6|,Reason:120|,Name:.16"
+_ACCOUNTED = "JobIDRaw,State,ExitCode,JobName"
 #: Times come and go in UTC, in the one form that all versions print.
 _UTC = (("TZ", "UTC"), ("SLURM_TIME_FORMAT", "standard"))
 _TIME = "%Y-%m-%dT%H:%M:%S"
-#: More names than that do not fit into one argument of a command.
-_NAMES_AT_ONCE = 1000
 _DAY = 86_400.0
 #: The time limit is announced so long before it, in seconds; a quarter of a short one.
 _WARNING = 60
@@ -104,7 +106,7 @@ class SlurmScheduler:
         said = completed.stdout.strip().rpartition("\n")[2].strip()
         found = _SUBMITTED.fullmatch(said)
         if completed.exit_code == 0 and found:
-            return Submitted(said if self.settings.slurm_cluster else found[1])
+            return Submitted(found[1])
         if found or completed.exit_code <= 0 or UNCERTAIN.search(completed.stderr):
             return Unknown(_said(completed))
         if "sbatch: " not in completed.stderr:
@@ -138,9 +140,9 @@ class SlurmScheduler:
     def accounting_command(self, known: Sequence[Known]) -> Command | None:
         """See ``Scheduler.accounting_command``. Without a start time sacct looks no further back than midnight."""
         start = min((each.submitted_at for each in known), default=time.time()) - _DAY
-        names = [f"--name={','.join(each.token for each in known)}"] if len(known) <= _NAMES_AT_ONCE else []
+        names = f"--name={','.join(each.token for each in known)}"
         since = f"--starttime={time.strftime(_TIME, time.gmtime(start))}"
-        options = ("--allocations", "--parsable2", "--noheader", f"--format={_ACCOUNTED}", since, *names)
+        options = ("--allocations", "--parsable2", "--noheader", f"--format={_ACCOUNTED}", since, names)
         return self._command("sacct", *options, *self._where, env=_UTC)
 
     def read_accounting(self, completed: Completed, known: Sequence[Known]) -> QueryAnswer:
@@ -244,7 +246,7 @@ def _share(amount: int | None, among: int) -> int | None:
 
 
 def _number(known: Known) -> tuple[str, ...]:
-    number = (known.scheduler_id or "").partition(";")[0]
+    number = known.scheduler_id or ""
     return (number,) if number.isdecimal() else ()
 
 
@@ -257,36 +259,41 @@ def _refused(completed: Completed) -> Refused:
 
 def _queried(text: str) -> Iterator[tuple[str, JobWord]]:
     """This server's jobs among the rows of squeue, by scheduler id; raises ValueError for any line that is no row."""
-    for cluster, line in _lines(text):
-        number, token, state, start, restarts, reason = (part.strip() for part in line.split("|", 5))
-        if _TOKEN.fullmatch(token):
-            word = _word(state, reason, start)
-            yield _id(number, cluster), replace(word, token=token, restarts=_count(restarts))
+    for line in _rows(text, 6):
+        # From both ends: a reason may have the separator in it.
+        number, state, start, restarts, rest = line.split("|", 4)
+        reason, _, token = rest.rpartition("|")
+        if _TOKEN.fullmatch(token.strip()):
+            word = _word(state.strip(), reason.strip(), start.strip())
+            yield _id(number.strip()), replace(word, token=token.strip(), restarts=_count(restarts.strip()))
 
 
 def _accounted(text: str) -> Iterator[tuple[str, JobWord]]:
     """This server's jobs among the rows of sacct, by scheduler id; raises ValueError for any line that is no row."""
-    for cluster, line in _lines(text):
-        number, token, state, ending = line.split("|")
+    for line in _rows(text, 4):
+        number, state, ending, token = line.split("|", 3)
         if _TOKEN.fullmatch(token):
-            yield _id(number, cluster), replace(_ended_word(state, ending), token=token)
+            yield _id(number), replace(_ended_word(state, ending), token=token)
 
 
-def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """The rows of an answer, each with the cluster that it stands under (empty where there is but one)."""
-    cluster = ""
-    for line in text.splitlines():
-        heading = _HEADING.fullmatch(line.strip())
-        if heading:
-            cluster = f";{heading[1]}"
-        elif line.strip():
-            yield cluster, line
+def _rows(text: str, columns: int) -> Iterator[str]:
+    """The rows of an answer, of at least so many columns; raises ValueError when it begins with anything else.
+
+    What follows a row and is none is the rest of a foreign name with a line break in it.
+    """
+    begun = False
+    for line in text.split("\n"):
+        if _ROW.match(line) and line.count("|") >= columns - 1:
+            begun = True
+            yield line
+        elif not begun and line.strip() and not _HEADING.fullmatch(line.strip()):
+            raise ValueError(f"not a row: {line!r:.80}")
 
 
-def _id(number: str, cluster: str) -> str:
+def _id(number: str) -> str:
     if not (number.isascii() and number.isdecimal()):
         raise ValueError(f"not an id: {number!r:.80}")
-    return number + cluster
+    return number
 
 
 def _count(restarts: str) -> int:
@@ -303,7 +310,8 @@ def _word(state: str, reason: str, start: str) -> JobWord:
         return JobWord(phase, word, native.reason or waiting(reason), estimated_start=_minute(start))
     if word == "FAILED":
         return _failed(reason)
-    return JobWord(native.phase, word, native.reason, native.cause, exit_code=0 if word == "COMPLETED" else None)
+    code = 0 if word == "COMPLETED" else None
+    return JobWord(native.phase, word, native.reason, native.cause, exit_code=code, ending=native.ending)
 
 
 def _failed(reason: str) -> JobWord:

@@ -15,11 +15,13 @@ from wps_hpc.clusters.schedulers.base import Phase
 
 @dataclass(frozen=True)
 class NativeState:
-    """What a native state means: phase, cause of the failure, and the sentence for the client."""
+    """What a native state means: phase, cause of the failure, the sentence for the client, and whether it is about to
+    become the word on how the job ended."""
 
     phase: Phase
     cause: str | None = None
     reason: str | None = None
+    ending: bool = False
 
 
 _ENDED = Phase.ENDED
@@ -34,11 +36,11 @@ STATES: Mapping[str, NativeState] = {
     "RESV_DEL_HOLD": NativeState(Phase.HELD, reason="its reservation was deleted"),
     "SPECIAL_EXIT": NativeState(Phase.HELD, reason="put back into the queue, to be released by an operator"),
     "RUNNING": NativeState(Phase.RUNNING),
-    "COMPLETING": NativeState(Phase.RUNNING, reason="ending"),
+    "COMPLETING": NativeState(Phase.RUNNING, reason="ending", ending=True),
     "EXPEDITING": NativeState(Phase.QUEUED, reason="put back into the queue, before all others"),
     "RESIZING": NativeState(Phase.RUNNING),
     "SIGNALING": NativeState(Phase.RUNNING),
-    "STAGE_OUT": NativeState(Phase.RUNNING, reason="ending"),
+    "STAGE_OUT": NativeState(Phase.RUNNING, reason="ending", ending=True),
     "UPDATE_DB": NativeState(Phase.RUNNING),
     "STOPPED": NativeState(Phase.SUSPENDED),
     "SUSPENDED": NativeState(Phase.SUSPENDED),
@@ -215,15 +217,22 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal("Resource temporarily unavailable", _NOT_NOW, transient=True),
     Refusal("MaxSubmitJob", _NOT_NOW, transient=True),
     Refusal("GrpSubmitJobs", _NOT_NOW, transient=True),
-    Refusal("Slurm backup controller in standby mode", _NOT_NOW, transient=True),
+    Refusal("in standby mode", _NOT_NOW, transient=True),
+    Refusal("System submissions disabled", _NOT_NOW, transient=True),
+    Refusal("Rate limit exceeded", _NOT_NOW, transient=True),
+    Refusal("Unable to create job record, try again", _NOT_NOW, transient=True),
+    Refusal("Slurm job queue full", _NOT_NOW, transient=True),
+    Refusal("I/O error writing script/environment to file", _NOT_NOW, transient=True),
     Refusal("Required partition not available (inactive or drain)", _NOT_NOW, transient=True),
     Refusal("Required node not available (down, drained or reserved)", _NOT_NOW, transient=True),
     Refusal("Requested node configuration is not available", _TOO_LARGE),
     Refusal("Memory specification can not be satisfied", _TOO_LARGE),
     Refusal("Requested time limit is invalid", "The scheduler does not give a job so much time."),
 )
-#: After these the controller may have taken the job: «Socket timed out» was seen with a job that ran.
+#: After these the controller may have taken the job: «Socket timed out» was seen with a job that ran, and so was a
+#: munge that went away between request («encode failed») and response («decode failed»).
 UNCERTAIN = re.compile(
+    r"decode failed|auth_g_verify|RESPONSE_|"
     r"timed out|Zero Bytes|receive failure|send failure|shutdown failure|connection failure|Connection reset"
     r"|Broken pipe|Unexpected message|Header lengths|Insane message|Transport endpoint|Interrupted",
     re.IGNORECASE,

@@ -36,6 +36,13 @@ class TransportError(Exception):
         self.may_have_run = may_have_run
 
 
+class NoSuchProgram(TransportError):
+    """There is no such program where the command was to run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, may_have_run=False)
+
+
 class ChangeFeed(Protocol):
     """Tells that some job of the cluster has ended, so that the watcher asks at once instead of at its interval.
 

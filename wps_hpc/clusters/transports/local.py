@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 from wps_hpc.clusters.environment import clean_environment
-from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, TransportError
+from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, NoSuchProgram, TransportError
 
 #: After its command was killed, what holds on to the streams gets so long. Seconds.
 _DRAIN_SECONDS = 1.0
@@ -31,6 +31,8 @@ class LocalTransport:
                 env=clean_environment(dict(command.env)),
                 start_new_session=True,
             )
+        except FileNotFoundError as error:
+            raise NoSuchProgram(f"{command.argv[0]} did not start: {error}") from error
         except (OSError, ValueError) as error:
             raise TransportError(f"{command.argv[0]} did not start: {error}", may_have_run=False) from error
         with process:

@@ -1,0 +1,95 @@
+"""The main rows of the fault matrix on a real Grid Engine by DRMAA, through the real worker."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.clusters.hpc import scheduler_id, token, told
+from tests.clusters.matrix import MAIN_ROWS, FaultMatrix
+from tests.clusters.site import Site, until
+from tests.clusters.systems import DrmaaSystem
+from tests.services import require
+from tests.services.gridengine import GridEngine
+from wps_hpc.cli.check import check_cluster
+from wps_hpc.clusters.cluster import build_clusters
+from wps_hpc.jobs.job import JobState
+
+pytestmark = pytest.mark.cluster
+
+HELPER = b"wps_hpc.clusters.transports.drmaa_helper"
+
+
+@pytest.fixture(scope="module")
+def system(grid_engine: GridEngine) -> DrmaaSystem:
+    """Grid Engine by DRMAA, to the fault matrix."""
+    system = DrmaaSystem(grid_engine)
+    there = system.library.exists() and importlib.util.find_spec("drmaa")
+    require("DRMAA", there, "make services, and the extra drmaa")
+    return system
+
+
+class TestMainRows(FaultMatrix, only=MAIN_ROWS):
+    """The rows of the fault matrix in which another way to Grid Engine may differ."""
+
+    of = DrmaaSystem
+
+
+def helpers(site: Site) -> list[int]:
+    """The processes of DRMAA sessions that the site's newest worker has, whichever of its threads started them."""
+    children = Path(f"/proc/{site.workers[-1].pid}/task").glob("*/children")
+    pids = [int(pid) for path in children for pid in path.read_text().split()]
+    return [pid for pid in pids if HELPER in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@pytest.mark.parametrize("who", ["session", "worker"])
+def test_who_dies_while_a_job_runs_is_replaced_and_the_job_is_followed(site: Site, who: str) -> None:
+    """A new session knows of no job, and must not take that for an end."""
+    go = site.folder / "go"
+    job = site.mark("one", until=str(go))
+    site.in_state(job.id, JobState.RUNNING)
+    if who == "session":
+        (helper,) = until(lambda: helpers(site), "there is a session")
+        os.kill(helper, signal.SIGKILL)
+        until(lambda: helpers(site) not in ([], [helper]), "there is another one")
+    else:
+        site.kill_worker()
+        site.start_worker()
+        until(lambda: helpers(site), "there is a session")
+    asked = (site.folder / "worker.log").read_text().count("cannot be asked")
+    site.store.request_suspend(job.id)
+    site.in_state(job.id, JobState.SUSPENDED)
+    site.store.request_resume(job.id)
+    site.in_state(job.id, JobState.RUNNING)
+    go.touch()
+    assert site.ended(job.id).state is JobState.SUCCEEDED
+    assert site.runs() == {"one"} and asked <= 1
+
+
+def test_a_job_in_the_error_state(system: DrmaaSystem, site: Site) -> None:
+    """DRMAA says «failed» and no more; accounting says why, and the job is out of the queue."""
+    with system.keep_waiting():
+        job = site.mark("one")
+        site.in_state(job.id, JobState.QUEUED)
+        system.grid_engine.run("qalter", "-o", "/no/such/folder/log", scheduler_id(site, job))
+    assert told(site, job, job.created) == ("failed", "could not start")
+    assert "output file could not be opened" in site.job(job.id).message
+    name = token(site, job)
+    until(lambda: not system.still_has(name), "it is out of the queue")
+
+
+@pytest.mark.usefixtures("system")
+def test_a_library_that_is_not_there_is_said_by_check(grid_engine: GridEngine) -> None:
+    without = DrmaaSystem(grid_engine, Path("/no/such/library.so"))
+    site = without.make_site()
+    try:
+        cluster = build_clusters(site.settings)["hpc"]
+        (finding,) = check_cluster(site.settings, cluster, 60)
+        cluster.close()
+        assert "/no/such/library.so" in finding.text
+    finally:
+        without.leave(site)

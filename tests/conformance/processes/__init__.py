@@ -1,0 +1,1 @@
+"""Processes that the conformance tests run, beside the examples."""

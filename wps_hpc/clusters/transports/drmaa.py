@@ -1,0 +1,163 @@
+"""Requests to a DRMAA session, which lives in a process of its own, beside the commands of the same batch system.
+
+DRMAA allows one session for each process, its libraries hang and crash, and Debian's for Grid Engine does not even load
+without a setting that has to be there before Python starts. So the session's process may die at any time: it is
+started again with the next request, and no job is concerned. A request that takes too long kills it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wps_hpc.clusters.environment import clean_environment
+from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, TransportError
+from wps_hpc.clusters.transports.local import LocalTransport
+
+#: The first word of a command that is a request; the second says which. What else there is, is a command of its own.
+DRMAA = "drmaa"
+SUBMIT, STATES, CONTROL, ACCOUNT, LEARN = "submit", "states", "control", "account", "learn"
+#: Answers are numbered as DRMAA's errors are; these are ours: there is no session, there is no such request.
+NO_SESSION, NO_REQUEST = 100, 101
+_HELPER = "wps_hpc.clusters.transports.drmaa_helper"
+#: Room for libraries with thread-local variables that are loaded late: libjemalloc, in Debian's Grid Engine.
+_LOADABLE = {"GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=2048"}
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a submission needs: the job's name, its script and folder, and options in the batch system's own words."""
+
+    token: str
+    script: str
+    folder: str
+    native: str
+
+    def dump(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self)).encode()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that the session's process is told of; ``id`` is the batch system's."""
+
+    id: str | None
+    token: str
+
+    @staticmethod
+    def dump_all(jobs: Sequence[Job]) -> bytes:
+        """As JSON."""
+        return json.dumps([asdict(job) for job in jobs]).encode()
+
+
+@dataclass
+class DrmaaTransport:
+    """Carries requests to the session's process, one at a time, and commands to this host."""
+
+    library: Path
+    environment: Mapping[str, str]
+    _local: LocalTransport = field(default_factory=LocalTransport)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _helper: subprocess.Popen[bytes] | None = None
+
+    def run(self, command: Command, timeout: float) -> Completed:
+        """See ``Transport.run``. To ask accounting is a command, before which the session learns of the same jobs."""
+        if command.argv[0] != DRMAA:
+            return self._local.run(command, timeout)
+        kind, *words = command.argv[1:]
+        if kind != ACCOUNT:
+            return self._request(kind, words, command.stdin, timeout)
+        began = time.monotonic()
+        with contextlib.suppress(TransportError):  # then it learns of them the next time
+            self._request(LEARN, (), command.stdin, timeout)
+        left = max(1.0, timeout - (time.monotonic() - began))
+        return self._local.run(Command(tuple(words), env=command.env), left)
+
+    def put(self, source: Path, target: str) -> None:
+        """See ``Transport.put``."""
+        self._local.put(source, target)
+
+    def get(self, source: str, target: Path) -> None:
+        """See ``Transport.get``."""
+        self._local.get(source, target)
+
+    def changes(self, timeout: float) -> ChangeFeed | None:
+        """None: nobody is told."""
+        return None
+
+    def close(self) -> None:
+        """End the session's process; its jobs go on."""
+        with self._lock:
+            self._end()
+
+    def _request(self, kind: str, words: Sequence[str], given: bytes, timeout: float) -> Completed:
+        deadline = time.monotonic() + timeout
+        if not self._lock.acquire(timeout=timeout):
+            raise TransportError("the DRMAA session is busy", may_have_run=False)
+        try:
+            helper = self._started()
+            line = json.dumps({"kind": kind, "words": list(words), "given": given.decode()})
+            return _completed(self._exchange(helper, line.encode() + b"\n", deadline))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._end()
+            raise TransportError(f"the DRMAA session is lost: {error}", may_have_run=True) from error
+        finally:
+            self._lock.release()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._helper is None or self._helper.poll() is not None:
+            self._end()
+            own = {**self.environment, "DRMAA_LIBRARY_PATH": str(self.library), **_LOADABLE}
+            try:
+                self._helper = subprocess.Popen(
+                    [sys.executable, "-m", _HELPER],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=clean_environment(own),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise TransportError(f"no DRMAA session could be started: {error}", may_have_run=False) from error
+        return self._helper
+
+    def _exchange(self, helper: subprocess.Popen[bytes], line: bytes, deadline: float) -> Any:
+        """Send a line, and wait for the one that answers it; raises OSError and ValueError."""
+        assert helper.stdin is not None and helper.stdout is not None
+        helper.stdin.write(line)
+        helper.stdin.flush()
+        answer = b""
+        while not answer.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([helper.stdout], (), (), left)[0]:
+                raise OSError("no answer in time")
+            part = os.read(helper.stdout.fileno(), 1 << 16)
+            if not part:
+                raise OSError("its process has ended")
+            answer += part
+        return json.loads(answer)
+
+    def _end(self) -> None:
+        helper, self._helper = self._helper, None
+        if helper is None:
+            return
+        helper.kill()
+        helper.wait()
+        for stream in (helper.stdin, helper.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):  # what was not sent any more
+                    stream.close()
+
+
+def _completed(answer: Any) -> Completed:
+    return Completed(int(answer["exit_code"]), str(answer["stdout"]), str(answer["stderr"]))
