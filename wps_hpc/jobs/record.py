@@ -15,8 +15,9 @@ _MIB = 1 << 20
 
 def request_record(request: ExecuteRequest) -> RequestRecord:
     """The record of a request whose inputs are all staged; raises TypeError for one that is not."""
-    # Who wants the bare value does not want an address.
-    wanted = tuple(_wanted(wish, Transmission.VALUE if request.raw else wish.transmission) for wish in request.outputs)
+    # Who wants the bare value, and does not say how it is to come, does not want an address.
+    unsaid = Transmission.VALUE if request.raw else None
+    wanted = tuple(_wanted(wish, wish.transmission or unsaid) for wish in request.outputs)
     return RequestRecord(request.process, _values(request.inputs), wanted, request.language)
 
 

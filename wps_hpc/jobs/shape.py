@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import lru_cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from joblauncher.formats.values import (
     BoundingBoxValue,
@@ -168,10 +169,19 @@ def _check_literal(name: str, data: LiteralData, value: LiteralValue) -> None:
 
 
 def _check_complex(name: str, data: ComplexData, value: FileValue | LinkValue) -> None:
-    if isinstance(value, LinkValue) and not _ADDRESS.match(value.href):
+    if isinstance(value, LinkValue) and not _is_address(value.href):
         raise Misfit(f"The output {name} is a link that does not lead to http, https or ftp.")
     if not any(same_mime(value.mime_type, item.mime_type) for item in data.formats):
         raise Misfit(f"The output {name} has the format {clean(value.mime_type, 100)}, which is not described.")
+
+
+def _is_address(href: str) -> bool:
+    """Whether clients can be sent there: no redirection can name a host or port that cannot be."""
+    try:
+        parts = urlsplit(href)
+        return _ADDRESS.match(href) is not None and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _check_box(name: str, data: BoundingBoxData, value: BoundingBoxValue) -> None:

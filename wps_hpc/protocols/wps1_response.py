@@ -9,10 +9,11 @@ from lxml import etree
 
 from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue
 from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
-from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
-from wps_hpc.processes.description import LiteralData, ProcessDescription
+from wps_hpc.jobs.request import ExecuteRequest, OutputWish
+from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.protocols.embedding import embed, embeddable, is_base64
-from wps_hpc.protocols.execution import Execution
+from wps_hpc.protocols.execution import Execution, goes_by_reference, with_unit_reference
+from wps_hpc.protocols.links import elsewhere
 from wps_hpc.protocols.ows import OWS_1_1
 from wps_hpc.protocols.wps1_describe import add_brief, add_words, data_type_reference
 from wps_hpc.protocols.wps1_lineage import add_bounding_box, add_lineage
@@ -155,15 +156,9 @@ def _replace_text(element: etree._Element, name: str, text: str) -> None:
 
 def _add_literal(element: etree._Element, value: LiteralValue, wish: OutputWish | None, execution: Execution) -> None:
     reference = data_type_reference(value.data_type)
+    uom = with_unit_reference(value, execution.process).uom
     data = add(element, f"{{{WPS}}}Data")
-    add(data, f"{{{WPS}}}LiteralData", value.text, dataType=reference, uom=_unit(value.uom, execution.process))
-
-
-def _unit(uom: str | None, process: ProcessDescription | None) -> str | None:
-    """A unit by its URI where the process describes one: a name means something to people alone."""
-    described = [output.data for output in process.outputs] if process else []
-    references = (dict(data.uom_references) for data in described if isinstance(data, LiteralData))
-    return next((found[uom] for found in references if uom in found), uom) if uom else None
+    add(data, f"{{{WPS}}}LiteralData", value.text, dataType=reference, uom=uom)
 
 
 def _add_box(element: etree._Element, value: BoundingBoxValue, wish: OutputWish | None, execution: Execution) -> None:
@@ -171,8 +166,7 @@ def _add_box(element: etree._Element, value: BoundingBoxValue, wish: OutputWish 
 
 
 def _add_file(element: etree._Element, value: FileValue, wish: OutputWish | None, execution: Execution) -> None:
-    said = wish.transmission if wish else None
-    by_reference = value.by_reference if said is None else said is Transmission.REFERENCE
+    by_reference = goes_by_reference(value, wish)
     if not by_reference and (content := embeddable(value, execution.open, execution.embed_bytes)) is not None:
         data = add(element, f"{{{WPS}}}Data")
         inner = add(data, f"{{{WPS}}}ComplexData", None, mimeType=value.mime_type, schema=value.schema)
@@ -182,7 +176,7 @@ def _add_file(element: etree._Element, value: FileValue, wish: OutputWish | None
 
 
 def _add_link(element: etree._Element, value: LinkValue, wish: OutputWish | None, execution: Execution) -> None:
-    _add_reference(element, value.href, value)
+    _add_reference(element, elsewhere(value), value)
 
 
 def _add_reference(element: etree._Element, href: str, value: FileValue | LinkValue) -> None:
