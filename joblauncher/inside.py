@@ -191,6 +191,7 @@ def _run(
         language=checked.request.language,
         report=_Reporter(progress).report,
         on_time_warning=signals.on_time_warning,
+        outputs_url=manifest.outputs_url,
     )
     outputs = runnable.run(checked.request, given, RunFolders(job, attempt.work, attempt.outputs))
     signals.armed = False

@@ -51,4 +51,5 @@ def _check_file(folder: int, identifier: str, value: FileValue) -> FileValue:
         raise BadOutput(identifier, refusal.detail) from refusal
     size = os.fstat(descriptor).st_size
     os.close(descriptor)
-    return replace(value, size=size)
+    parts = tuple(_check_file(folder, identifier, part) for part in value.parts)
+    return replace(value, size=size, parts=parts)

@@ -4,6 +4,8 @@ Process authors import from here: ``process`` and the types that annotate inputs
 """
 
 import pkgutil
+from collections.abc import Sequence
+from typing import Any
 
 # On a node this package comes out of the launcher's archive; what is installed there beside it (the examples) has the
 # rest. What the archive has, comes first.
@@ -16,6 +18,20 @@ from wps_hpc.processes.functions import FunctionProcess, process
 from wps_hpc.processes.literals import Duration
 from wps_hpc.processes.run import Cancelled, Job, ProcessError
 from wps_hpc.processes.values import ComplexInput, ComplexOutput, Quantity
+
+
+def pywps_service(processes: Sequence[Any] = (), cfgfiles: Any = None) -> Any:
+    """A WSGI application in the place of ``pywps.Service(processes, cfgfiles)``; server half.
+
+    ``processes`` are PyWPS's own, or of any other kind. ``cfgfiles`` are PyWPS configuration files (default:
+    ``$PYWPS_CFG``), from which as much is taken over as ``wps-hpc init --from-pywps`` does, or a ``wps-hpc.toml``,
+    which has clusters. Without a configured ``outputpath`` everything lies in a temporary folder and ends with the
+    program. ``close()`` ends it earlier. Raises ConfigError.
+    """
+    from wps_hpc.pywps_wsgi import service
+
+    return service(processes, cfgfiles)
+
 
 __all__ = [
     "BoundingBox",
@@ -36,4 +52,5 @@ __all__ = [
     "inputs",
     "outputs",
     "process",
+    "pywps_service",
 ]

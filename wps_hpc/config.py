@@ -13,7 +13,7 @@ import os
 import re
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -84,6 +84,10 @@ class Server(Section):
     def base_url(self) -> str:
         """The public address without a trailing slash."""
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    def outputs_url(self, job_id: str) -> str:
+        """The address below which the output files of a job are found, without a trailing slash."""
+        return f"{self.base_url}/outputs/{job_id}"
 
     @property
     def published(self) -> bool:
@@ -223,6 +227,9 @@ class Processes(Section):
     modules: tuple[str, ...] = Field((), description="Importable modules that define processes.")
     folders: tuple[Path, ...] = Field((), description="Watched folders with one Python file per group of processes.")
     watch_seconds: float = Field(2.0, gt=0, description="How often the folders are looked at.")
+    pywps_config: tuple[Path, ...] = Field(
+        (), description="PyWPS configuration files, for PyWPS processes that read their own options there."
+    )
 
 
 #: A name or list of names as batch systems write them; nothing that a shell or a directive could misread.
@@ -320,7 +327,7 @@ class Queue(Section):
     )
 
 
-def _is_reserved(scheduler: str, name: str) -> bool:
+def is_reserved(scheduler: str, name: str) -> bool:
     """Whether an option is the server's own to set. Slurm takes any beginning of a long name for the whole."""
     reserved = RESERVED_OPTIONS.get(scheduler, frozenset())
     return name in reserved or (scheduler == "slurm" and any(own.startswith(name) for own in reserved))
@@ -423,7 +430,7 @@ class Cluster(Section):
         scheduler = "slurm" if scheduler in (None, "local") else scheduler
         for name, value in options.items():
             shown = f"--{name}={value!r}" if scheduler in _OPTION_NAMES else f"-{name} {value!r}"
-            if _is_reserved(scheduler, name):
+            if is_reserved(scheduler, name):
                 raise ValueError(f"{shown.split('=')[0].split(' ')[0]} is the server's own to set")
             if not _can_be_said(scheduler, name, value):
                 raise ValueError(f"{shown} cannot stand in a batch script")
@@ -553,7 +560,11 @@ def _absolute(settings: Settings, base: Path) -> Settings:
             update={"root": base / storage.root, "runtime": storage.runtime and base / storage.runtime}
         ),
         "database": settings.database.model_copy(update={"url": _absolute_sqlite(settings.database.url, base)}),
-        "processes": processes.model_copy(update={"folders": tuple(base / folder for folder in processes.folders)}),
+        "processes": processes.model_copy(
+            update={
+                name: tuple(base / path for path in getattr(processes, name)) for name in ("folders", "pywps_config")
+            }
+        ),
         "inputs": settings.inputs.model_copy(
             update={"folders": tuple(base / folder for folder in settings.inputs.folders)}
         ),
@@ -591,26 +602,28 @@ def render_template(values: Mapping[str, Any] | None = None) -> str:
     option, or is not acceptable.
     """
     given = dict(values or {})
-    parse_settings(_nested(given), "given values")
+    parse_settings(nested(given), "given values")
     lines = [
         "# Configuration of wps-hpc. Every option is here with its default (or an example), commented out.",
         "",
     ]
     lines += _option_lines("", {"default_cluster": Settings.model_fields["default_cluster"]}, given)
-    for name, model in _sections().items():
+    for name, model in _sections(given).items():
         lines += [*_comment(model.__doc__ or ""), f"[{name}]", ""]
         lines += _option_lines(f"{name}.", model.model_fields, given)
     return "\n".join(lines)
 
 
-def _sections() -> dict[str, type[BaseModel]]:
-    """Every table of the file with its model, in the order of the fields."""
+def _sections(given: Iterable[str]) -> dict[str, type[BaseModel]]:
+    """Every table of the file with its model, in the order of the fields; one for each cluster that is ``given``."""
+    clusters = {key.rpartition(".")[0] for key in given if key.startswith("clusters.")}
     kinds = {name: field.annotation for name, field in Settings.model_fields.items()}
     sections = {n: kind for n, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
-    return {**sections, "clusters.local": Cluster}
+    return {**sections, "clusters.local": Cluster, **dict.fromkeys(sorted(clusters), Cluster)}
 
 
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted keys as the tables that a file would have."""
     content: dict[str, Any] = {}
     for key, value in values.items():
         *tables, name = key.split(".")

@@ -30,8 +30,9 @@ SWITCH = 0.0005
 START_SECONDS = 3.0
 
 
-def web_app(settings: Settings) -> WSGIApplication:
-    """The application, with a database, a catalogue that is kept up to date, and a bell of its own.
+def web_app(settings: Settings, catalogue: Catalogue | None = None) -> WSGIApplication:
+    """The application, with a database, a catalogue that is kept up to date (by default the configuration's), and a
+    bell of its own.
 
     Called after the fork, for it makes connections and a thread. Raises StoreBusy when the database does not answer,
     and may be called again then; StoreError when it cannot be used.
@@ -39,7 +40,7 @@ def web_app(settings: Settings) -> WSGIApplication:
     sys.setswitchinterval(SWITCH)
     settings.storage.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = ready_store(settings)
-    catalogue = Catalogue(settings.processes.modules, settings.processes.folders)
+    catalogue = catalogue or Catalogue.of(settings.processes)
     catalogue.reload()
     keep_up_to_date(catalogue, settings.processes.watch_seconds)
     bell = Bell(settings.storage.run, store.database)

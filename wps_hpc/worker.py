@@ -282,9 +282,13 @@ def _rounds(watcher: Watcher) -> ClusterRounds:
 
 @dataclass
 class Worker:
-    """Waits for the lease, works while it has it, and starts over when it is lost."""
+    """Waits for the lease, works while it has it, and starts over when it is lost.
+
+    ``catalogue`` is the processes that it can run, by default the configuration's.
+    """
 
     settings: Settings
+    catalogue: Catalogue | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set. Jobs that run are left alone; the next worker finds them."""
@@ -317,7 +321,7 @@ class Worker:
             stop.wait(PAUSE_AFTER_FAILURE)
 
     def _catalogue(self) -> Catalogue:
-        catalogue = Catalogue(self.settings.processes.modules, self.settings.processes.folders)
+        catalogue = self.catalogue or Catalogue.of(self.settings.processes)
         catalogue.reload()
         return catalogue
 

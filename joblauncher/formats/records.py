@@ -29,13 +29,17 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True)
 class WantedOutput:
-    """An output that the client wants, and in which format or unit (None: the process's default)."""
+    """An output that the client wants, and in which format or unit (None: the process's default).
+
+    ``by_reference`` says that it wants the output's address (None: it did not say).
+    """
 
     identifier: str
     mime_type: Optional[str] = None
     encoding: Optional[str] = None
     schema: Optional[str] = None
     uom: Optional[str] = None
+    by_reference: Optional[bool] = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ class Manifest:
     """What one submission of a job consists of. Its own SHA-256 rides on the launcher's command line.
 
     ``loads`` says how the payload finds its code: ``reference`` (an importable module), ``source`` (``module`` is the
-    file ``source/<module>.py``) or ``value`` (pickled code: only the same minor Python may load it).
+    file ``source/<module>.py``) or ``value`` (pickled code: only the same minor Python may load it). ``outputs_url`` is
+    the address below which clients find the files of the job's outputs folder.
     """
 
     job: str
@@ -102,6 +107,7 @@ class Manifest:
     shared: tuple[SharedFile, ...] = ()
     limits: Limits = Limits()
     resources: Mapping[str, Any] = field(default_factory=dict)
+    outputs_url: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 from urllib.parse import quote
 from xml.parsers import expat
 
 from joblauncher.formats.records import Failure, RecordError
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, Value, Values
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue, Value, Values
 
 WPS = "http://www.opengis.net/wps/1.0.0"
 OWS = "http://www.opengis.net/ows/1.1"
@@ -141,16 +141,25 @@ def _position(corner: tuple[float, ...]) -> str:
     return " ".join(_INFINITE.get(repr(float(part)), repr(float(part))) for part in corner)
 
 
-def _reference(value: FileValue) -> str:
+def _file(value: FileValue) -> str:
+    return _reference(quote(value.path), value)
+
+
+def _link(value: LinkValue) -> str:
+    return _reference(_uri(value.href), value)
+
+
+def _reference(href: Optional[str], value: Union[FileValue, LinkValue]) -> str:
     mime_type = value.mime_type if _MIME_TYPE.match(value.mime_type) else None
     attributes = {"mimeType": mime_type, "encoding": _uri(value.encoding), "schema": _uri(value.schema)}
-    return _element("wps:Reference", {"href": quote(value.path), **attributes}, "")
+    return _element("wps:Reference", {"href": href or "", **attributes}, "")
 
 
 _WRITERS: Mapping[type, Any] = {
     LiteralValue: _literal,
     BoundingBoxValue: _bounding_box,
-    FileValue: _reference,
+    FileValue: _file,
+    LinkValue: _link,
 }
 #: XML Schema's spelling of what Python calls inf and nan.
 _INFINITE = {"inf": "INF", "-inf": "-INF", "nan": "NaN"}

@@ -37,7 +37,9 @@ class FileValue:
     """A complex value in a file. ``path`` is relative to the job folder (inputs) or to the attempt (outputs).
 
     For a ``file:`` input on the shared filesystem ``path`` is absolute and ``shared`` is true: bound, not copied.
-    ``size`` is in bytes.
+    ``size`` is in bytes. ``href`` is the address that an input was fetched from. The other two are of outputs:
+    ``by_reference``, that the process wants it given by its address unless the client says otherwise; ``parts``, files
+    that this one leads to by their addresses (a metalink's), which are outputs together with it.
     """
 
     path: str
@@ -46,6 +48,19 @@ class FileValue:
     schema: Optional[str] = None
     size: Optional[int] = None
     shared: bool = False
+    href: Optional[str] = None
+    by_reference: Optional[bool] = None
+    parts: tuple[FileValue, ...] = ()
+
+
+@dataclass(frozen=True)
+class LinkValue:
+    """A complex output that lies somewhere else: its address (http, https or ftp), which clients are given as it is."""
+
+    href: str
+    mime_type: str
+    encoding: Optional[str] = None
+    schema: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -55,10 +70,15 @@ class NestedValue:
     values: Mapping[str, tuple[Value, ...]]
 
 
-Value = Union[LiteralValue, BoundingBoxValue, FileValue, NestedValue]
+Value = Union[LiteralValue, BoundingBoxValue, FileValue, LinkValue, NestedValue]
 Values = Mapping[str, tuple[Value, ...]]
 
-_LEAF_KINDS: Mapping[str, Any] = {"literal": LiteralValue, "bbox": BoundingBoxValue, "file": FileValue}
+_LEAF_KINDS: Mapping[str, Any] = {
+    "literal": LiteralValue,
+    "bbox": BoundingBoxValue,
+    "file": FileValue,
+    "link": LinkValue,
+}
 #: What the fields of a value are in JSON.
 _FIELD_TYPES: Mapping[str, Any] = {
     "text": str,
@@ -73,15 +93,20 @@ _FIELD_TYPES: Mapping[str, Any] = {
     "schema": str,
     "size": int,
     "shared": bool,
+    "href": str,
+    "by_reference": bool,
+    "parts": tuple,
 }
 _KIND_NAMES = {cls: kind for kind, cls in _LEAF_KINDS.items()}
 
 
 def value_to_json(value: Value) -> dict[str, Any]:
-    """A value as a JSON object with its ``kind``; fields that are None are left out."""
+    """A value as a JSON object with its ``kind``; fields that are None, and no parts, are left out."""
     if isinstance(value, NestedValue):
         return {"kind": "nested", "values": values_to_json(value.values)}
     fields = {name: content for name, content in vars(value).items() if content is not None}
+    if parts := fields.pop("parts", ()):
+        fields["parts"] = [value_to_json(part) for part in parts]
     return {"kind": _KIND_NAMES[type(value)], **fields}
 
 
@@ -94,6 +119,8 @@ def value_from_json(record: Mapping[str, Any]) -> Value:
             return NestedValue(values_from_json(fields["values"]))
         if kind == "bbox":
             fields.update(lower=tuple(fields["lower"]), upper=tuple(fields["upper"]))
+        if "parts" in fields:
+            fields["parts"] = tuple(value_from_json(part) for part in fields["parts"])
         if all(_is_right(name, content) for name, content in fields.items()):
             return _LEAF_KINDS[kind](**fields)  # type: ignore[no-any-return]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -103,7 +130,8 @@ def value_from_json(record: Mapping[str, Any]) -> Value:
 
 def _is_right(name: str, content: object) -> bool:
     if isinstance(content, tuple):
-        return _FIELD_TYPES[name] is tuple and all(type(part) in (int, float) for part in content)
+        parts = (FileValue,) if name == "parts" else (int, float)
+        return _FIELD_TYPES[name] is tuple and all(type(part) in parts for part in content)
     return type(content) is _FIELD_TYPES[name]
 
 

@@ -1,4 +1,4 @@
-"""Every command of the README and of the operator's guide runs as it stands, in an empty folder."""
+"""Every command of the README and of the guides runs as it stands, in an empty folder."""
 
 import os
 import re
@@ -64,11 +64,20 @@ def _works_in(process: psutil.Process, folder: Path) -> bool:
         return False
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/operators-guide.md"])
+#: Document -> where its blocks go before its commands run: the first one of each kind.
+DOCUMENTS = {
+    "README.md": {"python": "processes/hello.py"},
+    "docs/operators-guide.md": {"python": "processes/hello.py"},
+    "docs/from-pywps.md": {"python": "centre.py", "ini": "pywps.cfg"},
+}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_commands_run_as_they_stand(document: str, tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "processes").mkdir()
-    (tmp_path / "processes" / "hello.py").write_text(blocks(document, "python")[0])
+    for kind, name in DOCUMENTS[document].items():
+        (tmp_path / name).write_text(blocks(document, kind)[0].replace(DEFAULT_PORT, str(port)))
     environment = {**os.environ, "PYTHON": sys.executable, "PORT": str(port), "PYTHONPATH": str(ROOT)}
     environment.pop("WPS_HPC_CONFIG", None)
     commands = script(document, port).replace("mkdir processes", "mkdir -p processes")

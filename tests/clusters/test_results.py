@@ -26,7 +26,7 @@ from joblauncher.formats.records import (
     WantedOutput,
     dump,
 )
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, NestedValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue, NestedValue, Value
 from wps_hpc.config import parse_settings
 from wps_hpc.errors import NoApplicableCode, NotFound
 from wps_hpc.jobs import beneath, results, shape, trusted
@@ -297,6 +297,42 @@ def test_outputs_may_lie_in_folders_of_their_own(folder: JobFolder) -> None:
 def test_a_hard_link_counts_as_the_file_it_is(folder: JobFolder) -> None:
     # The launcher itself links large files into the outputs.
     os.link(folder.attempt(1).outputs / "shape.geojson", folder.path / "another name")
+    assert read_attempt(folder, 1, PROCESS).state == "succeeded"
+
+
+def with_part(part: FileValue) -> Outputs:
+    """Good outputs, the file of which leads to another one."""
+    (file,) = GOOD["shape"]
+    assert isinstance(file, FileValue)
+    return {**GOOD, "shape": (replace(file, parts=(part,)),)}
+
+
+def test_a_part_of_an_output_is_a_file_like_any_other(folder: JobFolder) -> None:
+    attempt = folder.attempt(1)
+    (attempt.outputs / "stored").mkdir()
+    (attempt.outputs / "stored" / "part.txt").write_bytes(b"12345")
+    finish(attempt, with_part(FileValue("outputs/stored/part.txt", "text/plain", size=5)))
+    assert read_attempt(folder, 1, PROCESS).state == "succeeded"
+
+
+@pytest.mark.parametrize("path", ["outputs/missing.txt", "work/file.txt", "outputs/../../../request.json"])
+def test_a_part_does_not_leave_the_outputs(folder: JobFolder, path: str) -> None:
+    finish(folder.attempt(1), with_part(FileValue(path, "text/plain", size=5)))
+    refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("href", "believed"),
+    [("https://example.org/a", True), ("ftp://example.org/a", True), ("javascript:alert(1)", False), ("/a", False)],
+)
+def test_a_link_leads_where_a_browser_runs_nothing(folder: JobFolder, href: str, believed: bool) -> None:
+    finish(folder.attempt(1), {**GOOD, "shape": (LinkValue(href, "application/geo+json"),)})
+    assert (read_attempt(folder, 1, PROCESS).state == "succeeded") is believed
+
+
+@pytest.mark.parametrize("crs", ["urn:ogc:def:crs:EPSG::4326", "http://www.opengis.net/def/crs/EPSG/0/4326"])
+def test_a_reference_system_may_be_spelled_otherwise(folder: JobFolder, crs: str) -> None:
+    finish(folder.attempt(1), {**GOOD, "extent": (BoundingBoxValue((1.0, 2.0), (3.0, 4.0), crs),)})
     assert read_attempt(folder, 1, PROCESS).state == "succeeded"
 
 

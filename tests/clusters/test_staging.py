@@ -90,9 +90,10 @@ def test_references_become_files_and_all_else_stays(site: Website, folder: JobFo
     )
     staged = stager.stage("job", folder, request)
     first, second, third = staged.inputs["layer"]
-    assert first == FileValue("inputs/layer-1.xml", "application/xml", schema="gml.xsd", size=len(BODY))
+    size, href = len(BODY), site.url("/a")
+    assert first == FileValue("inputs/layer-1.xml", "application/xml", schema="gml.xsd", size=size, href=href)
     assert second is inline and staged.inputs["distance"] == (number,)
-    assert third == FileValue("inputs/layer-3.xml", "application/xml", schema="s", size=len(BODY))
+    assert third == FileValue("inputs/layer-3.xml", "application/xml", schema="s", size=size, href=href)
     assert [path.name for path in sorted(folder.inputs.iterdir())] == ["layer-1.xml", "layer-3.xml"]
     assert (folder.path / "inputs/layer-3.xml").read_bytes() == BODY
     assert replace(staged, inputs={}) == replace(request, inputs={})
@@ -129,7 +130,7 @@ def test_a_process_that_is_not_on_offer_any_more_takes_what_comes(site: Website,
         (found,) = stager.stage("job", folder, asking(layer=Reference(site.url("/a")))).inputs["layer"]
     finally:
         stager.close()
-    assert found == FileValue("inputs/layer-1.xml", "application/xml", size=len(BODY))
+    assert found == FileValue("inputs/layer-1.xml", "application/xml", size=len(BODY), href=site.url("/a"))
 
 
 def test_nested_inputs_are_staged_in_their_place(site: Website, folder: JobFolder, stager: Stager) -> None:
@@ -169,7 +170,7 @@ def test_files_of_the_shared_filesystem_stay_where_they_are(tmp_path: Path, fold
     finally:
         stager.close()
     # Larger than what the server would copy, which does not matter to a file that is not copied.
-    assert found == FileValue(f"{tmp_path}/data/big.nc", "application/geo+json", size=2_000_000, shared=True)
+    assert found == FileValue(f"{tmp_path}/data/big.nc", "application/geo+json", None, None, 2_000_000, True, href)
     assert list(folder.inputs.iterdir()) == []
     assert refused.failure.code == "FileSizeExceeded" and outside.failure.code == "InvalidParameterValue"
 

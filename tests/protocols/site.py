@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from joblauncher.formats.records import Failure
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, NestedValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue, NestedValue, Value
 from wps_hpc.config import Settings
 from wps_hpc.errors import (
     PARALLEL_LIMIT_TEXT,
@@ -96,6 +96,21 @@ def refuse(request: ExecuteRequest, folder: Path) -> Outputs:
 def nothing(request: ExecuteRequest, folder: Path) -> Outputs:
     """Make no output at all."""
     return {}
+
+
+def point(request: ExecuteRequest, folder: Path) -> Outputs:
+    """What processes that were made for PyWPS make: an output elsewhere, and files that rather go out by reference."""
+    (folder / "outputs" / "part").mkdir(parents=True)
+    (folder / "outputs" / "list.gml").write_text("<list/>")
+    (folder / "outputs" / "part" / "one.csv").write_text("1,2")
+    part = FileValue("outputs/part/one.csv", CSV.mime_type, size=3)
+    made: Outputs = {
+        "far": (LinkValue(FAR, CSV.mime_type),),
+        "list": (FileValue("outputs/list.gml", GML.mime_type, size=7, by_reference=True, parts=(part,)),),
+        "length": (LiteralValue("2.5", "double", "metre"),),
+    }
+    wanted = [wish.wanted.identifier for wish in request.outputs]
+    return {name: values for name, values in made.items() if name in (wanted or made)}
 
 
 ECHO = ProcessDescription(
@@ -181,11 +196,33 @@ NESTING = ProcessDescription(
     ),
 )
 
+#: An address with what none may hold as it is.
+FAR = 'https://data.example.org/é "1".csv?a=1&b=%20\r\nX-Mine: yes'
+FAR_SENT = "https://data.example.org/%C3%A9%20%221%22.csv?a=1&b=%20%0D%0AX-Mine:%20yes"
+METRE = "urn:ogc:def:uom:OGC:1.0:metre"
+POINTING = ProcessDescription(
+    "pointing",
+    inputs=(
+        Input("pace", data=LiteralData("integer", allowed=("1", AllowedRange("5", "7")), advisory=True), min_occurs=0),
+        Input(
+            "width",
+            data=LiteralData("double", uoms=("metre", "foot"), uom_references=(("metre", METRE),)),
+            min_occurs=0,
+        ),
+    ),
+    outputs=(
+        Output("far", data=ComplexData((CSV,))),
+        Output("list", data=ComplexData((GML,))),
+        Output("length", data=LiteralData("double", uoms=("metre",), uom_references=(("metre", METRE),))),
+    ),
+)
+
 OFFERS = (
     Offer(ECHO, echo),
     Offer(EVERYTHING, nothing),
     Offer(NESTED, echo),
     Offer(NESTING, echo),
+    Offer(POINTING, point),
     Offer(replace(ECHO, identifier="async.only", sync="refused"), echo),
     Offer(replace(ECHO, identifier="sync.only", store_supported=False, status_supported=False), echo),
     Offer(replace(ECHO, identifier="no.status", status_supported=False), echo),

@@ -454,7 +454,7 @@ def test_outputs_are_handed_on(api: Api) -> None:
     first, second = api.site.received.outputs
     assert first.transmission is Transmission.REFERENCE
     assert (first.wanted.mime_type, first.wanted.schema) == ("text/xml", SCHEMA)
-    assert (second.wanted.identifier, second.transmission) == ("text", Transmission.VALUE)
+    assert (second.wanted.identifier, second.transmission) == ("text", None)
 
 
 @pytest.mark.parametrize(

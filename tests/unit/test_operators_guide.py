@@ -12,6 +12,7 @@ from wps_hpc.config import Cluster, Settings, parse_settings
 
 GUIDE = (ROOT / "docs" / "operators-guide.md").read_text()
 SECURITY = (ROOT / "docs" / "security.md").read_text()
+FROM_PYWPS = (ROOT / "docs" / "from-pywps.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
@@ -26,7 +27,7 @@ def options() -> set[str]:
 
 def test_every_option_that_is_named_exists() -> None:
     sections = "|".join({option.partition(".")[0] for option in options()})
-    named = set(re.findall(rf"`((?:{sections})\.\w+)`", GUIDE + SECURITY))
+    named = set(re.findall(rf"`((?:{sections})\.\w+)`", GUIDE + SECURITY + FROM_PYWPS))
     assert len(named) > 15
     assert named <= options()
 
@@ -36,12 +37,12 @@ def test_every_cause_of_failure_is_explained_once() -> None:
     assert re.findall(r"^\| ([a-z ]+) \| (?!means)", table, re.MULTILINE) == list(CAUSES)
 
 
-@pytest.mark.parametrize("block", re.findall(r"^```toml\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE))
+@pytest.mark.parametrize("block", re.findall(r"^```toml\n(.*?)^```", GUIDE + FROM_PYWPS, re.DOTALL | re.MULTILINE))
 def test_every_configuration_that_is_shown_is_valid(block: str) -> None:
     parse_settings(tomllib.loads(block))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/operators-guide.md", "docs/security.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/operators-guide.md", "docs/from-pywps.md", "docs/security.md"])
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#]+)", path.read_text()):

@@ -1,6 +1,7 @@
 """request.json, manifest.json, result.json, claim and exit: read back as written, refused when anything else."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,15 +24,19 @@ from joblauncher.formats.records import (
     dump,
     load,
 )
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, NestedValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue, NestedValue, Value
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 MAYBE = st.none() | TEXT
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
+FILES = st.builds(
+    FileValue, TEXT, TEXT, MAYBE, MAYBE, st.none() | st.integers(0), st.booleans(), MAYBE, st.none() | st.booleans()
+)
 LEAVES = st.one_of(
     st.builds(LiteralValue, TEXT, TEXT, MAYBE),
     st.builds(BoundingBoxValue, st.tuples(FINITE, FINITE), st.tuples(FINITE, FINITE), MAYBE),
-    st.builds(FileValue, TEXT, TEXT, MAYBE, MAYBE, st.none() | st.integers(0), st.booleans()),
+    st.builds(lambda file, parts: replace(file, parts=tuple(parts)), FILES, st.lists(FILES, max_size=2)),
+    st.builds(LinkValue, TEXT, TEXT, MAYBE, MAYBE),
 )
 VALUES: st.SearchStrategy[Value] = st.recursive(
     LEAVES,

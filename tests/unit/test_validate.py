@@ -106,6 +106,21 @@ def refused(
     return refusal.value.text
 
 
+def test_advisory_values_are_only_advice() -> None:
+    shade = Input("shade", data=LiteralData("integer", ("1", "2"), advisory=True))
+    process = replace(PROCESS, inputs=(DISTANCE, shade))
+    assert run({"shade": literal("9")}, process=process).inputs["shade"] == (LiteralValue("9", "integer"),)
+    with pytest.raises(InvalidParameterValue, match="not an integer"):
+        run({"shade": literal("nine")}, process=process)
+
+
+def test_a_unit_may_be_named_by_its_reference() -> None:
+    data = replace(DISTANCE.data, uom_references=(("feet", "urn:ogc:def:uom:OGC:1.0:feet"),))
+    process = replace(PROCESS, inputs=(replace(DISTANCE, data=data),))
+    given = literal("5", uom="urn:ogc:def:uom:OGC:1.0:feet")
+    assert run({"distance": given}, process=process).inputs["distance"] == (LiteralValue("5.0", "double", "feet"),)
+
+
 class TestOccurrences:
     def test_defaults_are_filled_in_and_absent_inputs_stay_absent(self) -> None:
         assert run().inputs == {

@@ -183,7 +183,7 @@ def file_system(path: Path, mounts: str | None = None) -> str:
 
 def check_processes(settings: Settings) -> Iterator[Finding]:
     """Whether every process can be loaded, and whether there is one."""
-    catalogue = Catalogue(settings.processes.modules, settings.processes.folders)
+    catalogue = Catalogue.of(settings.processes)
     catalogue.reload()
     for origin, problem in catalogue.problems.items():
         yield Finding(PROBLEM, f"processes: {origin}: {problem}")

@@ -18,7 +18,7 @@ def processes(chosen: Chosen, as_json: bool) -> int:
     settings = chosen.quiet_settings()
     from wps_hpc.processes.catalogue import Catalogue
 
-    catalogue = Catalogue(settings.processes.modules, settings.processes.folders)
+    catalogue = Catalogue.of(settings.processes)
     catalogue.reload()
     descriptions = [entry.description for entry in catalogue.entries()]
     problems = dict(catalogue.problems)

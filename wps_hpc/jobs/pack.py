@@ -182,6 +182,7 @@ class Packer:
                 max_restarts=_restarts(entry, cluster),
             ),
             resources={name: value for name, value in vars(resources).items() if value is not None},
+            outputs_url=self.settings.server.outputs_url(job.id),
         )
 
     def _order(self, cluster: Cluster, folder: JobFolder, manifest: Manifest, digest: str, token: str) -> JobOrder:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from joblauncher.formats.records import RequestRecord
+from joblauncher.formats.records import RequestRecord, WantedOutput
 from joblauncher.formats.values import FileValue, NestedValue, Value, Values
-from wps_hpc.jobs.request import ExecuteRequest, Given, NestedGiven
+from wps_hpc.jobs.request import ExecuteRequest, Given, NestedGiven, OutputWish, Transmission
 
 _MIB = 1 << 20
 
 
 def request_record(request: ExecuteRequest) -> RequestRecord:
     """The record of a request whose inputs are all staged; raises TypeError for one that is not."""
-    wanted = tuple(wish.wanted for wish in request.outputs)
+    # Who wants the bare value, and does not say how it is to come, does not want an address.
+    unsaid = Transmission.VALUE if request.raw else None
+    wanted = tuple(_wanted(wish, wish.transmission or unsaid) for wish in request.outputs)
     return RequestRecord(request.process, _values(request.inputs), wanted, request.language)
+
+
+def _wanted(wish: OutputWish, said: Transmission | None) -> WantedOutput:
+    return wish.wanted if said is None else replace(wish.wanted, by_reference=said is Transmission.REFERENCE)
 
 
 def input_files(record: RequestRecord) -> Iterator[FileValue]:

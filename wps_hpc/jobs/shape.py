@@ -9,12 +9,21 @@ from __future__ import annotations
 import math
 import re
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import lru_cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, NestedValue, Value, Values
+from joblauncher.formats.values import (
+    BoundingBoxValue,
+    FileValue,
+    LinkValue,
+    LiteralValue,
+    NestedValue,
+    Value,
+    Values,
+)
 from wps_hpc.jobs.validate import crs_key
 from wps_hpc.processes import literals
 from wps_hpc.processes.description import (
@@ -28,6 +37,8 @@ from wps_hpc.processes.formats import same_mime
 
 #: Nested outputs deeper than this are not a process's but an attack.
 DEEPEST = 20
+#: Addresses of outputs that lie elsewhere; any other scheme may be something that a browser runs.
+_ADDRESS = re.compile("(?:https?|ftp)://", re.IGNORECASE)
 #: What XML 1.0 §2.2 does not allow, and lone surrogates, which no encoding has.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -104,6 +115,7 @@ def files(outputs: Values) -> Iterator[tuple[str, FileValue]]:
     for name, value in leaves(outputs):
         if isinstance(value, FileValue):
             yield name, value
+            yield from ((name, part) for part in value.parts)
 
 
 def leaves(outputs: Values) -> Iterator[tuple[str, Value]]:
@@ -152,34 +164,41 @@ def _check_literal(name: str, data: LiteralData, value: LiteralValue) -> None:
         literals.parse(data.data_type, value.text)
     except literals.LiteralError as error:
         raise Misfit(f"The output {name} is not a literal of its type: {clean(str(error), 300)}") from error
-    _check_listed(name, "unit", value.uom, data.uoms)
+    if value.uom is not None and value.uom not in data.uoms:
+        raise Misfit(f"The output {name} has the unit {clean(value.uom, 100)}, which is not described.")
 
 
-def _check_complex(name: str, data: ComplexData, value: FileValue) -> None:
+def _check_complex(name: str, data: ComplexData, value: FileValue | LinkValue) -> None:
+    if isinstance(value, LinkValue) and not _is_address(value.href):
+        raise Misfit(f"The output {name} is a link that does not lead to http, https or ftp.")
     if not any(same_mime(value.mime_type, item.mime_type) for item in data.formats):
         raise Misfit(f"The output {name} has the format {clean(value.mime_type, 100)}, which is not described.")
+
+
+def _is_address(href: str) -> bool:
+    """Whether clients can be sent there: no redirection can name a host or port that cannot be."""
+    try:
+        parts = urlsplit(href)
+        return _ADDRESS.match(href) is not None and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _check_box(name: str, data: BoundingBoxData, value: BoundingBoxValue) -> None:
     if not value.lower or len(value.lower) != len(value.upper):
         raise Misfit(f"The output {name} is not a bounding box: its corners differ in dimensions.")
     # A client may have named it in another spelling, and a process that gives its box back keeps that.
-    if value.crs is None or crs_key(value.crs) not in map(crs_key, data.crss):
-        _check_listed(name, "reference system", value.crs, data.crss)
-
-
-def _check_listed(name: str, what: str, given: str | None, described: Iterable[str]) -> None:
-    if given is not None and given not in described:
-        raise Misfit(f"The output {name} has the {what} {clean(given, 100)}, which is not described.")
+    if value.crs is not None and crs_key(value.crs) not in map(crs_key, data.crss):
+        raise Misfit(f"The output {name} has the reference system {clean(value.crs, 100)}, which is not described.")
 
 
 def _check_nested(_name: str, data: NestedOutputs, value: NestedValue) -> None:
     check_outputs(value.values, data.outputs, ())
 
 
-_CHECKS: Mapping[type, tuple[type, Callable[[str, Any, Any], None]]] = {
+_CHECKS: Mapping[type, tuple[Any, Callable[[str, Any, Any], None]]] = {
     LiteralData: (LiteralValue, _check_literal),
-    ComplexData: (FileValue, _check_complex),
+    ComplexData: ((FileValue, LinkValue), _check_complex),
     BoundingBoxData: (BoundingBoxValue, _check_box),
     NestedOutputs: (NestedValue, _check_nested),
 }

@@ -220,7 +220,8 @@ def _download(job_id: str, folder: JobFolder, slot: _Slot, terms: Terms) -> File
     value = replace(value, path=target.relative_to(folder.path).as_posix())
     try:
         whole.replace(target)
-        write_atomic(_record_path(folder, slot), json.dumps(value_to_json(value)))
+        # Without the address, which may hold a secret: the slot has it.
+        write_atomic(_record_path(folder, slot), json.dumps(value_to_json(replace(value, href=None))))
     except OSError as error:
         raise NotEnoughStorage("The server cannot store the input.", slot.identifier) from error
     return value
@@ -296,8 +297,9 @@ def _recorded(folder: JobFolder, slot: _Slot) -> FileValue | None:
     except (OSError, ValueError, TypeError):
         # Never fetched, or a crash came before the record.
         return None
-    path = folder.path / value.path if isinstance(value, FileValue) else folder.path
-    return value if isinstance(value, FileValue) and _is_whole(path, value) else None
+    if not isinstance(value, FileValue) or not _is_whole(folder.path / value.path, value):
+        return None
+    return replace(value, href=slot.reference.href)
 
 
 def _is_whole(path: Path, value: FileValue) -> bool:
@@ -307,10 +309,11 @@ def _is_whole(path: Path, value: FileValue) -> bool:
 def _file_value(slot: _Slot, path: str, size: int, replied: str | None, *, shared: bool = False) -> FileValue:
     """The input as a file, in the format that the client gave, or else in one that reply and process agree on."""
     given = slot.reference
+    value = FileValue(path, given.mime_type or "", given.encoding, given.schema, size, shared, given.href)
     if given.mime_type is not None:
-        return FileValue(path, given.mime_type, given.encoding, given.schema, size, shared)
+        return value
     found = _agreed_format(slot, replied)
-    return FileValue(path, found.mime_type, given.encoding, given.schema or found.schema, size, shared)
+    return replace(value, mime_type=found.mime_type, schema=given.schema or found.schema)
 
 
 def _agreed_format(slot: _Slot, replied: str | None) -> Format:

@@ -247,7 +247,7 @@ def _literal(identifier: str, data: LiteralData, value: LiteralValue) -> Literal
     uom = _uom(identifier, data, value.uom)
     try:
         text = literals.canonical(data.data_type, value.text)
-        fits = literals.allowed(data, text)
+        fits = data.advisory or literals.allowed(data, text)
     except literals.LiteralError as error:
         raise WrongInputData(f"The input {identifier}: {error}.", identifier) from error
     if not fits:
@@ -266,6 +266,7 @@ def _check_claimed_type(identifier: str, described: str, claimed: str) -> None:
 def _uom(identifier: str, data: LiteralData, wanted: str | None) -> str | None:
     if wanted is None:
         return data.uoms[0] if data.uoms else None
+    wanted = next((uom for uom, reference in data.uom_references if reference == wanted), wanted)
     if wanted not in data.uoms:
         has = f"its units are {', '.join(data.uoms)}" if data.uoms else "it has no unit"
         raise WrongInputData(f"{identifier} is not given in {_quoted(wanted)}; {has}.", identifier)

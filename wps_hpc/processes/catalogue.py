@@ -25,6 +25,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
+from typing import Protocol
 
 from wps_hpc.processes import checks
 from wps_hpc.processes.description import DescriptionError, ProcessDescription
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 #: A file that was written so short a time ago may be written again within the same tick of its time stamp, so its
 #: content is compared, too. Seconds.
 RACY_SECONDS = 2.0
+#: The origin of processes that were given as objects.
+GIVEN = "the processes given"
 #: A watched file whose top level takes longer is broken. Seconds.
 LOAD_SECONDS = 30.0
 
@@ -96,17 +99,50 @@ class _State:
     revision: int = 0
 
 
+class Sources(Protocol):
+    """Where processes come from, as the configuration has it (see config.Processes)."""
+
+    @property
+    def modules(self) -> Sequence[str]:
+        """Names of importable modules."""
+
+    @property
+    def folders(self) -> Sequence[Path]:
+        """Folders to watch."""
+
+    @property
+    def pywps_config(self) -> Sequence[Path]:
+        """Configuration files of PyWPS."""
+
+
 class Catalogue:
     """All processes on offer. Threads may read while one reloads: they see the former state or the new one, whole."""
 
-    def __init__(self, modules: Sequence[str], folders: Sequence[Path]) -> None:
-        """Names of importable modules, and folders to watch; nothing is loaded before the first ``reload``."""
+    def __init__(
+        self,
+        modules: Sequence[str],
+        folders: Sequence[Path],
+        pywps_config: Sequence[Path] = (),
+        given: Sequence[object] = (),
+    ) -> None:
+        """Names of importable modules, and folders to watch; nothing is loaded before the first ``reload``.
+
+        ``pywps_config`` are the files that PyWPS processes find their configuration in; ``given`` are processes that
+        are at hand already, of whatever kind.
+        """
+        self._pywps_config = tuple(pywps_config)
+        self._given = tuple(given)
         self._modules = tuple(modules)
         self._folders = tuple(Path(folder) for folder in folders)
         self._lock = threading.Lock()
         self._imported: tuple[_Origin, ...] | None = None
         self._files: dict[Path, _Origin] = {}
         self._state = _State()
+
+    @classmethod
+    def of(cls, sources: Sources) -> Catalogue:
+        """The catalogue of a configuration."""
+        return cls(sources.modules, sources.folders, sources.pywps_config)
 
     def reload(self) -> bool:
         """Look at the folders again; True when the processes on offer, or the problems, are others than before.
@@ -116,7 +152,7 @@ class Catalogue:
         """
         with self._lock:
             if self._imported is None:
-                self._imported = tuple(_read_module(name) for name in self._modules)
+                self._imported = self._import()
             listings = [_listing(folder) for folder in self._folders]
             _forget_removed(self._files, listings)
             self._files = _read_files(listings, self._files)
@@ -124,6 +160,11 @@ class Catalogue:
             self._state = _grown(before, _combined((*self._imported, *self._files.values()), listings))
             _log_news(before, self._state)
             return (before.entries, before.problems) != (self._state.entries, self._state.problems)
+
+    def _import(self) -> tuple[_Origin, ...]:
+        problems = _configure_pywps(self._pywps_config) if self._pywps_config else ()
+        given = (_gathered(_Origin(GIVEN), _listed(self._given), None),) if self._given else ()
+        return (*problems, *given, *(_read_module(name) for name in self._modules))
 
     def get(self, identifier: str) -> Entry | None:
         """The process of that identifier, or None."""
@@ -159,6 +200,17 @@ def _log_news(before: _State, after: _State) -> None:
         log.info("process %s is no longer on offer (%s)", identifier, before.entries[identifier].origin)
 
 
+def _configure_pywps(files: Sequence[Path]) -> tuple[_Origin, ...]:
+    """Have PyWPS read its configuration; what is wrong with it or with PyWPS is a problem like any other."""
+    try:
+        from wps_hpc.processes import pywps_process
+
+        pywps_process.load_configuration(files)
+    except Exception as error:
+        return (_Origin(str(files[-1]), problem=f"PyWPS cannot be configured: {type(error).__name__}: {error}"),)
+    return ()
+
+
 # --- modules ---------------------------------------------------------------------------------------------------------
 
 
@@ -180,11 +232,17 @@ def _module_stamp(module: ModuleType) -> _Stamp | None:
 
 def _collected(origin: _Origin, module: ModuleType, source: bytes | None) -> _Origin:
     """The origin with the processes of its module: those of its ``processes`` list, else all among its attributes."""
+    return _gathered(origin, _candidates(module), module.__name__, source)
+
+
+def _gathered(
+    origin: _Origin, candidates: Iterable[tuple[str, object]], found_in: str | None, source: bytes | None = None
+) -> _Origin:
     entries: list[Entry] = []
     problems: list[str] = []
-    for name, runnable in _candidates(module):
+    for name, item in candidates:
         try:
-            entries.append(_entry(runnable, module.__name__, source, origin.name))
+            entries.append(_entry(item, found_in, source, origin.name))
         except (DescriptionError, PayloadError) as error:
             problems.append(f"{name}: {error}")
     if not entries and not problems:
@@ -192,19 +250,42 @@ def _collected(origin: _Origin, module: ModuleType, source: bytes | None) -> _Or
     return replace(origin, entries=tuple(entries), problem="; ".join(problems) or None)
 
 
-def _candidates(module: ModuleType) -> Iterator[tuple[str, Runnable]]:
+def _candidates(module: ModuleType) -> Iterator[tuple[str, object]]:
     listed = getattr(module, "processes", None)
     if isinstance(listed, (list, tuple)):
-        yield from ((f"processes[{index}]", item) for index, item in enumerate(listed))
+        yield from _listed(listed)
         return
     # The same process under two names is one.
     unique = {id(item): (name, item) for name, item in vars(module).items() if is_runnable(item)}
     yield from unique.values()
+    if _has_pywps():
+        from wps_hpc.processes import pywps_process
+
+        yield from pywps_process.found_in(module)
 
 
-def _entry(runnable: Runnable, found_in: str, source: bytes | None, origin: str) -> Entry:
-    if not is_runnable(runnable):
-        raise DescriptionError(f"{type(runnable).__name__} is not a process")
+def _listed(items: Sequence[object]) -> Iterator[tuple[str, object]]:
+    return ((f"processes[{index}]", item) for index, item in enumerate(items))
+
+
+def _has_pywps() -> bool:
+    """Whether anybody has imported PyWPS, an extra: nobody who has not can have processes of it."""
+    return "pywps" in sys.modules
+
+
+def _runnable(item: object) -> Runnable:
+    """A process of whatever kind as something that can be run; raises DescriptionError."""
+    if is_runnable(item):
+        return item  # type: ignore[return-value]
+    if _has_pywps():
+        from wps_hpc.processes import pywps_process
+
+        return pywps_process.adapted(item)
+    raise DescriptionError(f"{type(item).__name__} is not a process")
+
+
+def _entry(item: object, found_in: str | None, source: bytes | None, origin: str) -> Entry:
+    runnable = _runnable(item)
     checks.check(runnable.description)
     payload, loads, module = dump(runnable, found_in)
     needs_source = module is not None and module.startswith(SOURCE_PREFIX)
@@ -384,6 +465,6 @@ def _taken_in(entries: dict[str, Entry], more: Iterable[Entry]) -> list[str]:
     for entry in more:
         first = entries.setdefault(entry.description.identifier, entry)
         # A process that two modules merely import is one process, not two.
-        if first.runnable is not entry.runnable:
+        if first.runnable != entry.runnable:
             refused.append(f"process '{entry.description.identifier}' is offered by {first.origin} already")
     return refused

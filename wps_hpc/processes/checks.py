@@ -81,7 +81,7 @@ def _check_literal(where: str, data: LiteralData) -> None:
     try:
         for item in data.allowed:
             _check_allowed(data.data_type, item)
-        if data.default is not None and not literals.allowed(data, data.default):
+        if data.default is not None and not data.advisory and not literals.allowed(data, data.default):
             raise DescriptionError(f"{where}: the default '{data.default}' is not an allowed value")
     except literals.LiteralError as error:
         raise DescriptionError(f"{where}: {error}") from error

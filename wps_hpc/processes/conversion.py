@@ -196,11 +196,11 @@ def _output(slot: Slot, value: Any, to: Destination) -> Value:
             return _box_output(data, value)
         inner = to.within(name)
         return NestedValue(_collect([(field, _field(value, field.name)) for field in slot.fields], inner))
-    except (literals.LiteralError, _Unfit) as error:
+    except (literals.LiteralError, Unfit) as error:
         raise OutputError(f"output '{name}': {error}") from error
 
 
-class _Unfit(ValueError):
+class Unfit(ValueError):
     """A returned value cannot be the output; the text says why."""
 
 
@@ -217,9 +217,9 @@ def _literal_output(data: LiteralData, value: Any) -> LiteralValue:
 
 def _box_output(data: BoundingBoxData, value: Any) -> BoundingBoxValue:
     if not isinstance(value, BoundingBox):
-        raise _Unfit(f"a bounding box is a BoundingBox, not {type(value).__name__}")
+        raise Unfit(f"a bounding box is a BoundingBox, not {type(value).__name__}")
     if len(value.lower) != len(value.upper) or not value.lower:
-        raise _Unfit("its corners have different numbers of coordinates")
+        raise Unfit("its corners have different numbers of coordinates")
     lower, upper = (tuple(float(number) for number in corner) for corner in (value.lower, value.upper))
     return BoundingBoxValue(lower, upper, value.crs or data.crss[0])
 
@@ -240,7 +240,7 @@ def _chosen_format(data: ComplexData, given: ComplexOutput, wanted: Optional[Wan
     if given.mime_type or given.encoding or given.schema:
         said = formats.matching(data.formats, given.mime_type, given.encoding, given.schema)
         if said is None:
-            raise _Unfit(f"{given.mime_type} is not among the formats that the process describes")
+            raise Unfit(f"{given.mime_type} is not among the formats that the process describes")
         return said
     likely = formats.matching(data.formats, wanted.mime_type, wanted.encoding, wanted.schema) if wanted else None
     likely = likely or data.formats[0]
@@ -257,7 +257,7 @@ def _free_name(folder: Path, stem: str, extension: str) -> Path:
 
 def _place(content: Any, chosen: Format, target: Path, folders: RunFolders) -> None:
     if isinstance(content, Path):
-        _place_file(content, target, folders)
+        place_file(content, target, folders)
     elif isinstance(content, (bytes, bytearray, memoryview)):
         target.write_bytes(content)
     elif isinstance(content, str):
@@ -271,11 +271,11 @@ def _json_text(content: Any) -> str:
     try:
         return json.dumps(content, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise _Unfit(f"{type(content).__name__} is neither a Path, bytes, str nor JSON: {error}") from error
+        raise Unfit(f"{type(content).__name__} is neither a Path, bytes, str nor JSON: {error}") from error
 
 
-def _place_file(path: Path, target: Path, folders: RunFolders) -> None:
-    """Into the outputs folder by a hard link where the file is the run's own, else as a copy.
+def place_file(path: Path, target: Path, folders: RunFolders) -> None:
+    """Put a file into the outputs folder by a hard link where it is the run's own, else as a copy; raises Unfit.
 
     Links are followed, but none that leads from the run's own folders out of them: no author makes those, yet a
     client's archive that an honest process unpacks may hold one, to a file that is not the client's to read.
@@ -284,15 +284,15 @@ def _place_file(path: Path, target: Path, folders: RunFolders) -> None:
     try:
         source = written.resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        raise _Unfit(f"the process returned the file {path}, which does not exist") from error
+        raise Unfit(f"the process returned the file {path}, which does not exist") from error
     work, outputs = folders.work.resolve(), folders.outputs.resolve()
     leaving = _link_out_of((work, outputs), written)
     if leaving is not None:
-        raise _Unfit(
+        raise Unfit(
             f"the process returned {path}, where the symbolic link {leaving.name} leads out of the job's folder"
         )
     if not source.is_file():
-        raise _Unfit(f"the process returned {path}, which is not a file; a folder must be packed (zip)")
+        raise Unfit(f"the process returned {path}, which is not a file; a folder must be packed (zip)")
     if source == target.resolve():
         return
     if work in source.parents and _linked(source, target):

@@ -109,7 +109,8 @@ class AllowedRange:
 class LiteralData:
     """One literal value. ``default`` and ``allowed`` hold canonical literal text; empty ``allowed`` means any value.
 
-    ``uoms`` lists the supported units, the default one first.
+    ``uoms`` lists the supported units, the default one first; ``uom_references`` has (unit, URI) where a unit has one.
+    An ``advisory`` list of allowed values is shown to clients, and other values are taken all the same.
     """
 
     data_type: str = "string"
@@ -117,6 +118,8 @@ class LiteralData:
     values_reference: Optional[str] = None
     default: Optional[str] = None
     uoms: tuple[str, ...] = ()
+    uom_references: tuple[tuple[str, str], ...] = ()
+    advisory: bool = False
 
 
 @dataclass(frozen=True)

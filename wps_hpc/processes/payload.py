@@ -11,12 +11,15 @@ Node half: Python 3.9, standard library and dill alone.
 from __future__ import annotations
 
 import functools
+import io
 import linecache
 import pickle
 import pickletools
 import sys
+import warnings
 from collections.abc import Iterator
-from types import ModuleType
+from contextlib import suppress
+from types import FunctionType, ModuleType
 from typing import Any, Optional
 
 import dill
@@ -112,13 +115,39 @@ def _leads_to(module: str, path: str, wanted: object) -> bool:
 
 def _dump_object(runnable: Any) -> tuple[bytes, str, Optional[str]]:
     """An object without an address: its class by reference where that takes no code, else all of it by value."""
-    content: bytes = dill.dumps(runnable, protocol=PROTOCOL, byref=True, recurse=True)
-    module = _source_module(content)
-    if not any(name in _CODE_MAKERS or module_of == "__main__" for module_of, name in _globals(content)):
-        module = module or type(runnable).__module__
-        return content, _kind_of(module), module
-    content = dill.dumps(runnable, protocol=PROTOCOL, byref=False, recurse=True)
+    with suppress(pickle.PicklingError):  # a class that was made at run time has no name to go by
+        content = _pickled(runnable, byref=True)
+        module = _source_module(content)
+        if not any(name in _CODE_MAKERS or module_of == "__main__" for module_of, name in _globals(content)):
+            module = module or type(runnable).__module__
+            return content, _kind_of(module), module
+    content = _pickled(runnable, byref=False)
     return content, "value", _source_module(content)
+
+
+def _pickled(runnable: Any, *, byref: bool) -> bytes:
+    stream = io.BytesIO()
+    pickler = dill.Pickler(stream, PROTOCOL, byref=byref, recurse=True)
+    pickler.reducer_override = _hidden
+    with warnings.catch_warnings():
+        # That a class cannot be found by name is no news here: what is made of it stands in the manifest.
+        warnings.simplefilter("ignore", dill.PicklingWarning)
+        pickler.dump(runnable)
+    return stream.getvalue()
+
+
+def _hidden(item: Any) -> Any:
+    """By reference what dill takes for lost, and would take along with all of its module: a class or function in a
+    module that its package hides behind an attribute of the same name (``pywps.app.Process`` is the class)."""
+    if not isinstance(item, (type, FunctionType)):
+        return NotImplemented
+    package, _, name = item.__module__.rpartition(".") if isinstance(item.__module__, str) else ("", "", "")
+    module = sys.modules.get(item.__module__)
+    if package not in sys.modules or getattr(sys.modules[package], name, module) is module:
+        return NotImplemented
+    if not _leads_to(item.__module__, item.__qualname__, item):
+        return NotImplemented
+    return resolve, (item.__module__, item.__qualname__)
 
 
 def _source_module(content: bytes) -> Optional[str]:

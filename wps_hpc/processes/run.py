@@ -47,7 +47,8 @@ class Job:
 
     ``workdir`` is the run's own folder and the current directory. ``resources`` is what the job was given.
     ``wanted`` has the outputs that the client asked for (all of them when it named none), each with its format or unit
-    filled in; the process fills it, the launcher need not.
+    filled in; the process fills it, the launcher need not. ``outputs_url`` is the address below which clients will find
+    the files of the outputs folder.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Job:
     report: Callable[[float, str], None]
     on_time_warning: Callable[[Callable[[], None]], None]
     wanted: Mapping[str, WantedOutput] = field(default_factory=dict)
+    outputs_url: str = ""
 
     def progress(self, percent: float, message: str = "") -> None:
         """Tell the client how far the run is: 0 to 100, and a short sentence. Cheap: reports are throttled."""

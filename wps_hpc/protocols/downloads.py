@@ -22,6 +22,7 @@ from werkzeug.wsgi import wrap_file
 from joblauncher.formats.values import FileValue
 from wps_hpc.errors import NotFound, RangeNotSatisfiable
 from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.shape import files
 from wps_hpc.protocols.answer import FileAnswer
 from wps_hpc.protocols.ports import Backend
 
@@ -69,11 +70,8 @@ def open_output(backend: Backend, job_id: str, name: str) -> FileAnswer:
 def _declared(backend: Backend, job: Job, path: str) -> FileValue | None:
     if job.state is not JobState.SUCCEEDED:
         return None
-    for values in backend.results.outputs(job).values():
-        for value in values:
-            if isinstance(value, FileValue) and value.path == path:
-                return value
-    return None
+    # Nested files, too, and a file's parts, which are found by the addresses within it.
+    return next((file for _, file in files(backend.results.outputs(job)) if file.path == path), None)
 
 
 def _content_type(value: FileValue) -> str:

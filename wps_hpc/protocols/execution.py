@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from joblauncher.formats.values import FileValue, Value
+from joblauncher.formats.values import FileValue, LinkValue, LiteralValue, Value
 from wps_hpc.jobs.job import Job
-from wps_hpc.jobs.request import ExecuteRequest, OutputWish
-from wps_hpc.processes.description import ProcessDescription
-from wps_hpc.protocols.answer import NO_STORE, FileAnswer
+from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
+from wps_hpc.processes.description import LiteralData, NestedOutputs, Output, ProcessDescription
+from wps_hpc.protocols.answer import NO_STORE, Answer, FileAnswer
 from wps_hpc.protocols.embedding import OpenFile
-from wps_hpc.protocols.links import Addresses, output_name
+from wps_hpc.protocols.links import Addresses, elsewhere, output_name
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,28 @@ class Execution:
         headers = (*NO_STORE, ("Content-Transfer-Encoding", "base64")) if as_base64 else NO_STORE
         stream, name = self.open(value), output_name(value)
         return FileAnswer(stream, name, value.mime_type, headers=headers, as_base64=as_base64)
+
+
+def goes_by_reference(value: FileValue, wish: OutputWish | None) -> bool:
+    """Whether a file is given by its address: as the client said, else as the process wants it."""
+    said = wish.transmission if wish else None
+    return bool(value.by_reference) if said is None else said is Transmission.REFERENCE
+
+
+def raw_link(value: LinkValue) -> Answer:
+    """The bare value of an output that lies elsewhere: the client is sent there (RFC 9110 §15.4.4)."""
+    return Answer(b"", "text/plain; charset=utf-8", 303, (*NO_STORE, ("Location", elsewhere(value))))
+
+
+def with_unit_reference(value: LiteralValue, process: ProcessDescription | None) -> LiteralValue:
+    """The literal with its unit by URI where the process describes one: a name means something to people alone."""
+    references = dict(_unit_references(process.outputs if process else ()))
+    return value if value.uom not in references else replace(value, uom=references[value.uom])
+
+
+def _unit_references(outputs: Sequence[Output]) -> Iterator[tuple[str, str]]:
+    for output in outputs:
+        if isinstance(output.data, LiteralData):
+            yield from output.data.uom_references
+        elif isinstance(output.data, NestedOutputs):
+            yield from _unit_references(output.data.outputs)

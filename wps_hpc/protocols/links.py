@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from joblauncher.formats.values import FileValue
+from joblauncher.formats.values import FileValue, LinkValue
 from wps_hpc.jobs.job import Job
 
 
@@ -31,6 +31,16 @@ class Addresses:
 
 #: The two forms in which a literal or bounding box is served, by the end of its address.
 PLAIN_SUFFIXES = (".xml", ".txt")
+
+
+#: What a URI may hold as it is (RFC 3986 §2), and the sign of what is escaped already.
+_URI = "%:/?#[]@!$&'()*+,;=~"
+
+
+def elsewhere(value: LinkValue) -> str:
+    """The address of an output that lies elsewhere, as documents and headers of HTTP can carry it: what no URI may hold
+    is escaped, so that no process can write a header of its own."""
+    return quote(value.href, safe=_URI, errors="replace")
 
 
 def output_name(value: FileValue) -> str:

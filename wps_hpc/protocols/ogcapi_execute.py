@@ -99,7 +99,7 @@ def _wish(identifier: str, wanted: Any) -> OutputWish:
             schema=None if isinstance(form.get("schema"), dict) else _text(form, "schema", identifier),
             uom=_text(wanted, "uom", identifier),
         ),
-        _transmission(wanted.get("transmissionMode", "value"), identifier),
+        _transmission(wanted["transmissionMode"], identifier) if "transmissionMode" in wanted else None,
     )
 
 

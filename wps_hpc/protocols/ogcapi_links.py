@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from joblauncher.formats.values import FileValue
+from joblauncher.formats.values import FileValue, LinkValue
 from wps_hpc.jobs.job import Job
-from wps_hpc.protocols.links import output_name
+from wps_hpc.protocols.links import elsewhere, output_name
 from wps_hpc.protocols.ogcapi_http import Form, Request
 
 _RELATIONS = "http://www.opengis.net/def/rel/ogc/1.0"
@@ -41,7 +41,9 @@ class Addresses:
         return f"{self.job(job)}/results"
 
     def output(self, job: Job, identifier: str, value: object = None) -> str:
-        """One output: the file itself where it is one."""
+        """One output: the file itself where it is one, wherever it lies."""
+        if isinstance(value, LinkValue):
+            return elsewhere(value)
         if isinstance(value, FileValue):
             return f"{self.base}/outputs/{job.id}/{quote(output_name(value))}"
         return f"{self.results(job)}/{identifier}"

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, NestedValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue, NestedValue, Value
 from wps_hpc.jobs.job import Job
 from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.processes.formats import character_set, is_text, split_mime
 from wps_hpc.protocols.answer import Answer, FileAnswer, StreamAnswer
-from wps_hpc.protocols.links import output_name
+from wps_hpc.protocols.execution import goes_by_reference, raw_link
+from wps_hpc.protocols.links import elsewhere, output_name
 from wps_hpc.protocols.ogcapi_http import NO_STORE
 from wps_hpc.protocols.ogcapi_links import Addresses, Link
 from wps_hpc.protocols.ogcapi_schema import PLAIN_CRS, is_json, literal_json
@@ -76,13 +77,19 @@ def _in_document(made: Made, identifier: str, values: Sequence[Value], wish: Out
     if _by_reference(wish):
         links = [reference(made, identifier, value) for value in _referable(values)]
         return links[0] if len(links) == 1 else links
-    shown = [_shown(made, value) for value in values]
+    shown = [_shown_by_wish(made, value, wish) for value in values]
     return shown[0] if len(shown) == 1 else shown
+
+
+def _shown_by_wish(made: Made, value: Value, wish: OutputWish | None) -> Any:
+    if isinstance(value, FileValue) and goes_by_reference(value, wish):
+        return _shown_reference(made, value)
+    return _shown(made, value)
 
 
 def _referable(values: Sequence[Value]) -> Sequence[Value]:
     """What has an address of its own: each file, else all values of the output together."""
-    return values if all(isinstance(value, FileValue) for value in values) else values[:1]
+    return values if all(isinstance(value, FileValue | LinkValue) for value in values) else values[:1]
 
 
 def reference(made: Made, identifier: str, value: Value) -> Link:
@@ -134,8 +141,7 @@ def _nested(made: Made, value: NestedValue) -> dict[str, Any]:
 def _shown_file(made: Made, value: FileValue) -> dict[str, Any]:
     content = _embeddable(made, value)
     if content is None:
-        address = made.addresses.output(made.job, "", value)
-        return {"href": address, "type": value.mime_type, "title": output_name(value)}
+        return _shown_reference(made, value)
     described = {"mediaType": value.mime_type, **({"schema": value.schema} if value.schema else {})}
     if is_json(value.mime_type) and (found := _as_json(content)) is not None:
         return {"value": found, **described}
@@ -144,11 +150,21 @@ def _shown_file(made: Made, value: FileValue) -> dict[str, Any]:
     return {"value": base64.b64encode(content).decode(), "encoding": "base64", **described}
 
 
+def _shown_reference(made: Made, value: FileValue) -> dict[str, Any]:
+    address = made.addresses.output(made.job, "", value)
+    return {"href": address, "type": value.mime_type, "title": output_name(value)}
+
+
+def _shown_link(made: Made, value: LinkValue) -> dict[str, Any]:
+    return {"href": elsewhere(value), "type": value.mime_type}
+
+
 _SHOWN: Mapping[type, Callable[[Made, Any], Any]] = {
     LiteralValue: _shown_literal,
     BoundingBoxValue: _shown_box,
     NestedValue: _shown_nested,
     FileValue: _shown_file,
+    LinkValue: _shown_link,
 }
 
 
@@ -213,11 +229,16 @@ def raw(made: Made) -> Reply:
     """
     wanted = made.wanted()
     present = {name: wish for name, wish in wanted.items() if made.outputs.get(name)}
-    if not present or all(map(_by_reference, present.values())):
+    if not present or all(_is_linked(made.outputs[name], wish) for name, wish in present.items()):
         return _linked(made, present)
     if len(wanted) == 1:
         return one_output(made, *present)
     return _multipart([part for name, wish in present.items() for part in _parts(made, name, wish)])
+
+
+def _is_linked(values: Sequence[Value], wish: OutputWish | None) -> bool:
+    """Whether an output is only linked to: it is wanted so, or lies elsewhere."""
+    return _by_reference(wish) or all(isinstance(value, LinkValue) for value in values)
 
 
 def _linked(made: Made, wanted: Mapping[str, OutputWish | None]) -> Answer:
@@ -240,6 +261,8 @@ def one_output(made: Made, identifier: str) -> Reply:
     if len(values) > 1:
         return _several(made, identifier)
     value = values[0]
+    if isinstance(value, LinkValue):
+        return raw_link(value)
     if isinstance(value, FileValue):
         return FileAnswer(made.open(value), output_name(value), _with_charset(value), headers=(NO_STORE,))
     wish = made.wanted().get(identifier)
@@ -250,7 +273,7 @@ def one_output(made: Made, identifier: str) -> Reply:
 def _several(made: Made, identifier: str) -> Reply:
     """All values of one output: files as parts, others as an array."""
     values = made.outputs[identifier]
-    if any(isinstance(value, FileValue) for value in values):
+    if any(isinstance(value, FileValue | LinkValue) for value in values):
         return _multipart(list(_parts(made, identifier, None)))
     return Answer(to_json([_shown(made, value) for value in values]), "application/json", headers=(NO_STORE,))
 
@@ -266,7 +289,7 @@ def _plain(made: Made, value: Value, wish: OutputWish | None) -> tuple[bytes, st
 
 
 def _media_type(value: Value) -> str:
-    if isinstance(value, FileValue):
+    if isinstance(value, FileValue | LinkValue):
         return _safe(value.mime_type)
     return "text/plain" if isinstance(value, LiteralValue) else "application/json"
 
@@ -298,15 +321,21 @@ def _parts(made: Made, identifier: str, wish: OutputWish | None) -> Iterator[_Pa
     """The parts of an output; the Content-ID of each is its identifier (18-062r2 req. 31)."""
     if _by_reference(wish):
         for value in _referable(made.outputs[identifier]):
-            found = reference(made, identifier, value)
-            head = {"Content-Type": found["type"], "Content-ID": identifier, "Content-Location": found["href"]}
-            yield _Part(head, lambda: iter(()))
+            yield _link_part(made, identifier, value)
         return
     for value in made.outputs[identifier]:
         yield _value_part(made, identifier, value, wish)
 
 
+def _link_part(made: Made, identifier: str, value: Value) -> _Part:
+    found = reference(made, identifier, value)
+    head = {"Content-Type": _safe(found["type"]), "Content-ID": identifier, "Content-Location": found["href"]}
+    return _Part(head, lambda: iter(()))
+
+
 def _value_part(made: Made, identifier: str, value: Value, wish: OutputWish | None) -> _Part:
+    if isinstance(value, LinkValue):
+        return _link_part(made, identifier, value)
     if isinstance(value, FileValue):
         head = {"Content-Type": _safe(_with_charset(value)), "Content-ID": identifier}
         return _Part(head, _file_chunks(made, value))

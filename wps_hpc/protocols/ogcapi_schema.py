@@ -82,7 +82,8 @@ def input_schema(described: Input) -> Schema:
 
 
 def _literal(data: LiteralData) -> Schema:
-    made: Schema = {**_TYPES[data.data_type], **_allowed(data)}
+    # What is advice, no schema may refuse; words tell it.
+    made: Schema = {**_TYPES[data.data_type], **({} if data.advisory else _allowed(data))}
     words = list(_words(data))
     if words:
         made["description"] = "; ".join(words)
@@ -125,14 +126,21 @@ def _bounds(data_type: str, allowed: AllowedRange) -> Schema:
 def _words(data: LiteralData) -> Iterator[str]:
     """What the schema cannot say otherwise."""
     told = [item for item in data.allowed if isinstance(item, AllowedRange) and _needs_words(data.data_type, item)]
-    if told:
-        yield "allowed: " + ", ".join(item if isinstance(item, str) else range_words(item) for item in data.allowed)
+    if told or (data.allowed and data.advisory):
+        listed = ", ".join(item if isinstance(item, str) else range_words(item) for item in data.allowed)
+        yield f"{'suggested' if data.advisory else 'allowed'}: {listed}"
     if data.values_reference:
         yield f"values: {data.values_reference}"
     if data.uoms:
-        yield f"in {data.uoms[0]}" + (f", or as told by uom in {', '.join(data.uoms[1:])}" if data.uoms[1:] else "")
+        first, *others = (_unit_words(data, uom) for uom in data.uoms)
+        yield f"in {first}" + (f", or as told by uom in {', '.join(others)}" if others else "")
     if data.data_type in FLOATING:
         yield 'the strings "NaN", "INF" and "-INF" stand for what is no number in JSON'
+
+
+def _unit_words(data: LiteralData, uom: str) -> str:
+    reference = dict(data.uom_references).get(uom)
+    return uom if reference is None else f"{uom} ({reference})"
 
 
 def _needs_words(data_type: str, allowed: AllowedRange) -> bool:

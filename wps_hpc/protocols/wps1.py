@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from lxml import etree
 
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue, Value
 from wps_hpc.config import Settings
 from wps_hpc.errors import (
     BY_CODE,
@@ -29,7 +29,7 @@ from wps_hpc.protocols.answer import NO_STORE, XML_TYPE, Answer, FileAnswer, Rec
 from wps_hpc.protocols.caller import ANYBODY, Caller
 from wps_hpc.protocols.control import JobControl
 from wps_hpc.protocols.embedding import is_base64
-from wps_hpc.protocols.execution import Execution
+from wps_hpc.protocols.execution import Execution, raw_link
 from wps_hpc.protocols.links import Addresses
 from wps_hpc.protocols.ows import Query, preferred_language, required_language
 from wps_hpc.protocols.ows_service import Site, is_current, wanted_sections
@@ -243,6 +243,8 @@ def raw_output(execution: Execution) -> Reply:
     match value:
         case LiteralValue():
             return Answer(value.text.encode(), "text/plain; charset=utf-8", headers=NO_STORE)
+        case LinkValue():
+            return raw_link(value)
         case FileValue():
             return execution.raw_file(value, as_base64=is_base64(wish.wanted.encoding))
         case BoundingBoxValue():

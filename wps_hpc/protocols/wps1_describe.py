@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lxml import etree
@@ -166,19 +166,16 @@ def _add_type_and_units(element: etree._Element, data: LiteralData) -> None:
     add(element, f"{{{OWS}}}DataType", data.data_type, **reference)
     if data.uoms:
         units = add(element, "UOMs")
-        _add_unit(add(units, "Default"), data.uoms[0])
+        references = dict(data.uom_references)
+        add_unit(add(units, "Default"), data.uoms[0], references, OWS)
         supported = add(units, "Supported")
         for uom in data.uoms:
-            _add_unit(supported, uom)
+            add_unit(supported, uom, references, OWS)
 
 
-def _add_unit(parent: etree._Element, uom: str) -> None:
-    add_unit(parent, uom, OWS)
-
-
-def add_unit(parent: etree._Element, uom: str, ows: str) -> None:
-    """Append an ows:UOM, with its reference if it is a URI."""
-    add(parent, f"{{{ows}}}UOM", uom, **{f"{{{ows}}}reference": uom if ":" in uom else None})
+def add_unit(parent: etree._Element, uom: str, references: Mapping[str, str], ows: str) -> None:
+    """Append an ows:UOM, with its reference if it has one or is a URI itself."""
+    add(parent, f"{{{ows}}}UOM", uom, **{f"{{{ows}}}reference": references.get(uom, uom if ":" in uom else None)})
 
 
 def _add_complex(parent: etree._Element, tag: str, data: ComplexData, megabytes: str | None) -> None:

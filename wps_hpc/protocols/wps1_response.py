@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 
 from lxml import etree
 
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue
 from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
-from wps_hpc.jobs.request import ExecuteRequest, OutputWish, Transmission
+from wps_hpc.jobs.request import ExecuteRequest, OutputWish
 from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.protocols.embedding import embed, embeddable, is_base64
-from wps_hpc.protocols.execution import Execution
+from wps_hpc.protocols.execution import Execution, goes_by_reference, with_unit_reference
+from wps_hpc.protocols.links import elsewhere
 from wps_hpc.protocols.ows import OWS_1_1
 from wps_hpc.protocols.wps1_describe import add_brief, add_words, data_type_reference
 from wps_hpc.protocols.wps1_lineage import add_bounding_box, add_lineage
@@ -155,8 +156,9 @@ def _replace_text(element: etree._Element, name: str, text: str) -> None:
 
 def _add_literal(element: etree._Element, value: LiteralValue, wish: OutputWish | None, execution: Execution) -> None:
     reference = data_type_reference(value.data_type)
+    uom = with_unit_reference(value, execution.process).uom
     data = add(element, f"{{{WPS}}}Data")
-    add(data, f"{{{WPS}}}LiteralData", value.text, dataType=reference, uom=value.uom)
+    add(data, f"{{{WPS}}}LiteralData", value.text, dataType=reference, uom=uom)
 
 
 def _add_box(element: etree._Element, value: BoundingBoxValue, wish: OutputWish | None, execution: Execution) -> None:
@@ -164,17 +166,25 @@ def _add_box(element: etree._Element, value: BoundingBoxValue, wish: OutputWish 
 
 
 def _add_file(element: etree._Element, value: FileValue, wish: OutputWish | None, execution: Execution) -> None:
-    by_reference = wish is not None and wish.transmission is Transmission.REFERENCE
+    by_reference = goes_by_reference(value, wish)
     if not by_reference and (content := embeddable(value, execution.open, execution.embed_bytes)) is not None:
         data = add(element, f"{{{WPS}}}Data")
         inner = add(data, f"{{{WPS}}}ComplexData", None, mimeType=value.mime_type, schema=value.schema)
         embed(inner, value, content, as_base64=wish is not None and is_base64(wish.wanted.encoding))
         return
+    _add_reference(element, execution.addresses.output(execution.job, value), value)
+
+
+def _add_link(element: etree._Element, value: LinkValue, wish: OutputWish | None, execution: Execution) -> None:
+    _add_reference(element, elsewhere(value), value)
+
+
+def _add_reference(element: etree._Element, href: str, value: FileValue | LinkValue) -> None:
     add(
         element,
         f"{{{WPS}}}Reference",
         None,
-        href=execution.addresses.output(execution.job, value),
+        href=href,
         mimeType=value.mime_type,
         encoding=None if is_base64(value.encoding) else value.encoding,
         schema=value.schema,
@@ -185,4 +195,5 @@ _WRITERS: Mapping[type, Callable[..., None]] = {
     LiteralValue: _add_literal,
     BoundingBoxValue: _add_box,
     FileValue: _add_file,
+    LinkValue: _add_link,
 }

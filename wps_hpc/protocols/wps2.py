@@ -73,10 +73,14 @@ class Wps2:
         """A literal or bounding box by reference; raises NotFound."""
         job = self._backend.store.get(job_id)
         succeeded = job is not None and job.state is JobState.SUCCEEDED
-        found = plain_output(self._backend.results.outputs(job), name) if job is not None and succeeded else None
+        found = self._plain_output(job, name) if job is not None and succeeded else None
         if found is None:
             raise NotFound("There is no such output: the job or the output is unknown, or has expired.")
         return found
+
+    def _plain_output(self, job: Job, name: str) -> Answer | None:
+        entry = self._backend.catalogue.get(job.process)
+        return plain_output(self._backend.results.outputs(job), entry.description if entry else None, name)
 
     def report(self, error: ServiceError) -> Answer:
         """The exception report for an error, in the words of this version."""

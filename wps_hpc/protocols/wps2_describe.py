@@ -133,7 +133,7 @@ def _add_literal(parent: etree._Element, data: LiteralData, default: str | None)
         reference = {f"{{{OWS2}}}reference": data_type_uri(data.data_type)}
         add(domain, f"{{{OWS2}}}DataType", data.data_type, **reference)
         if uom is not None:
-            add_unit(domain, uom, OWS2)
+            add_unit(domain, uom, dict(data.uom_references), OWS2)
         if default is not None and not number:
             add(domain, f"{{{OWS2}}}DefaultValue", default)
 

@@ -8,16 +8,17 @@ from typing import TypeAlias
 
 from lxml import etree
 
-from joblauncher.formats.values import BoundingBoxValue, FileValue, LiteralValue, NestedValue, Value
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue, NestedValue, Value
 from wps_hpc.errors import ExecutionFailed, TooManyOutputs
 from wps_hpc.jobs.job import STATE_WORDS, Job, JobState
 from wps_hpc.jobs.request import OutputWish, Transmission
+from wps_hpc.processes.description import ProcessDescription
 from wps_hpc.processes.formats import same_mime
 from wps_hpc.protocols.answer import NO_STORE, XML_TYPE, Answer, FileAnswer
 from wps_hpc.protocols.downloads import SAFETY
 from wps_hpc.protocols.embedding import embed, embeddable, is_base64
-from wps_hpc.protocols.execution import Execution
-from wps_hpc.protocols.links import PLAIN_SUFFIXES
+from wps_hpc.protocols.execution import Execution, goes_by_reference, raw_link, with_unit_reference
+from wps_hpc.protocols.links import PLAIN_SUFFIXES, elsewhere
 from wps_hpc.protocols.wps2_values import TEXT_FORM, XML_FORM, box_element, box_text, literal_element
 from wps_hpc.protocols.xml import PREFIXES2, WPS2, XLINK, add, clean, root, set_all, to_bytes
 
@@ -123,7 +124,7 @@ def _add_plain(
         form = TEXT_FORM if _as_text(wish) else XML_FORM
         add(element, f"{{{WPS2}}}Reference", None, **{"mimeType": form, f"{{{XLINK}}}href": href})
         return
-    text, xml = _PLAIN[type(value)](value)
+    text, xml = _plain(value, execution.process)
     data = add(element, f"{{{WPS2}}}Data", None, mimeType=TEXT_FORM if _as_text(wish) else XML_FORM)
     if _as_text(wish):
         data.text = clean(text)
@@ -143,22 +144,36 @@ _PLAIN: Mapping[type, Callable[..., tuple[str, etree._Element]]] = {
 }
 
 
+def _plain(value: Value, process: ProcessDescription | None) -> tuple[str, etree._Element]:
+    """Text and XML of a literal or bounding box, a unit by its URI where the process describes one."""
+    shown = with_unit_reference(value, process) if isinstance(value, LiteralValue) else value
+    return _PLAIN[type(shown)](shown)
+
+
 def _add_file(element: etree._Element, value: FileValue, wish: OutputWish | None, execution: Execution) -> None:
-    form = {"mimeType": value.mime_type, "schema": value.schema}
-    by_reference = wish is not None and wish.transmission is Transmission.REFERENCE
+    by_reference = goes_by_reference(value, wish)
     if not by_reference and (content := embeddable(value, execution.open, execution.embed_bytes)) is not None:
-        data = add(element, f"{{{WPS2}}}Data", None, **form)
+        data = add(element, f"{{{WPS2}}}Data", None, mimeType=value.mime_type, schema=value.schema)
         embed(data, value, content, as_base64=wish is not None and is_base64(wish.wanted.encoding))
         return
-    reference = add(element, f"{{{WPS2}}}Reference", None, **form)
+    _add_reference(element, execution.addresses.output(execution.job, value), value)
+
+
+def _add_link(element: etree._Element, value: LinkValue, wish: OutputWish | None, execution: Execution) -> None:
+    _add_reference(element, elsewhere(value), value)
+
+
+def _add_reference(element: etree._Element, href: str, value: FileValue | LinkValue) -> None:
+    reference = add(element, f"{{{WPS2}}}Reference", None, mimeType=value.mime_type, schema=value.schema)
     encoding = None if is_base64(value.encoding) else value.encoding
-    set_all(reference, {"encoding": encoding, f"{{{XLINK}}}href": execution.addresses.output(execution.job, value)})
+    set_all(reference, {"encoding": encoding, f"{{{XLINK}}}href": href})
 
 
 _WRITERS: Mapping[type, Callable[..., None]] = {
     LiteralValue: _add_plain,
     BoundingBoxValue: _add_plain,
     FileValue: _add_file,
+    LinkValue: _add_link,
 }
 
 
@@ -175,22 +190,26 @@ def raw(execution: Execution) -> Reply:
     (wish, _, value) = values[0]
     if isinstance(value, FileValue):
         return execution.raw_file(value, as_base64=wish is not None and is_base64(wish.wanted.encoding))
-    return plain_answer(value, as_text=_as_text(wish))
+    if isinstance(value, LinkValue):
+        return raw_link(value)
+    return plain_answer(value, execution.process, as_text=_as_text(wish))
 
 
-def plain_answer(value: Value, *, as_text: bool) -> Answer:
+def plain_answer(value: Value, process: ProcessDescription | None, *, as_text: bool) -> Answer:
     """A literal or bounding box alone, as XML or as text."""
-    text, xml = _PLAIN[type(value)](value)
+    text, xml = _plain(value, process)
     headers = (*NO_STORE, *SAFETY)
     if as_text:
         return Answer(text.encode(), f"{TEXT_FORM}; charset=utf-8", headers=headers)
     return Answer(to_bytes(xml), XML_TYPE, headers=headers)
 
 
-def plain_output(outputs: Mapping[str, tuple[Value, ...]], name: str) -> Answer | None:
+def plain_output(
+    outputs: Mapping[str, tuple[Value, ...]], process: ProcessDescription | None, name: str
+) -> Answer | None:
     """The literal or bounding box behind the last part of an address (``Addresses.plain``), or None."""
     identifier, suffix = name[:-4], name[-4:]
     values = outputs.get(identifier, ())
     if suffix not in PLAIN_SUFFIXES or len(values) != 1 or type(values[0]) not in _PLAIN:
         return None
-    return plain_answer(values[0], as_text=suffix == TEXT_SUFFIX)
+    return plain_answer(values[0], process, as_text=suffix == TEXT_SUFFIX)

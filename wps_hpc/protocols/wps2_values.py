@@ -74,7 +74,7 @@ def _literal_of_text(text: str, data: LiteralData) -> LiteralValue:
     found = _SUFFIX.fullmatch(text)
     assert found is not None, "the pattern matches any text"
     claimed, uom = _type_of(found["type"]), found["uom"]
-    if (found["type"] and not claimed) or (uom and uom not in data.uoms):
+    if (found["type"] and not claimed) or (uom and uom not in (*data.uoms, *dict(data.uom_references).values())):
         return LiteralValue(text, data.data_type)
     return LiteralValue(found["value"], claimed or data.data_type, uom)
 

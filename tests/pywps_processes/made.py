@@ -1,0 +1,42 @@
+"""Processes that PyWPS itself cannot send to another machine: made at run time, or of closures."""
+
+from pywps import LiteralInput, LiteralOutput, Process
+
+
+def greeter(identifier, word):
+    """A process whose handler is a closure."""
+
+    def handle(request, response):
+        response.outputs["greeting"].data = f"{word} {request.inputs['name'][0].data}"
+
+    return Process(
+        handle,
+        identifier=identifier,
+        title=f"Says {word}",
+        inputs=[LiteralInput("name", "Name", data_type="string")],
+        outputs=[LiteralOutput("greeting", "Greeting", data_type="string")],
+        store_supported=True,
+        status_supported=True,
+    )
+
+
+def power(exponent):
+    """A class of its own for each exponent, which no name leads to."""
+
+    def __init__(self):
+        Process.__init__(
+            self,
+            self._handler,
+            identifier=f"power_{exponent}",
+            title=f"To the power of {exponent}",
+            inputs=[LiteralInput("number", "Number", data_type="float")],
+            outputs=[LiteralOutput("power", "Power", data_type="float")],
+            store_supported=True,
+            status_supported=True,
+        )
+
+    def _handler(self, request, response):
+        response.outputs["power"].data = request.inputs["number"][0].data ** exponent
+        return response
+
+    return type(f"Power{exponent}", (Process,), {"__init__": __init__, "_handler": _handler})

@@ -1,0 +1,193 @@
+"""What a PyWPS handler left in its response, as values; the files of complex outputs are put into the outputs folder.
+
+Node half: Python 3.9, standard library and pywps 4.5 or newer.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Optional
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from pywps.inout.array_encode import ArrayEncoder
+from pywps.inout.basic import BasicComplex, BasicLiteral
+
+from joblauncher.formats.records import RequestRecord
+from joblauncher.formats.values import BoundingBoxValue, FileValue, LinkValue, LiteralValue, Value
+from wps_hpc.processes import formats
+from wps_hpc.processes.conversion import Unfit, place_file
+from wps_hpc.processes.literals import LiteralError
+from wps_hpc.processes.pywps_description import literal_text, literal_type, neutral_format
+from wps_hpc.processes.run import Job, OutputError, RunFolders
+
+#: Larger outputs are not searched for the addresses of stored files, in bytes.
+SEARCHED_BYTES = 20_000_000
+_CDATA = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*", re.DOTALL)
+
+
+def output_values(
+    made: list[Any], job: Job, folders: RunFolders, request: RequestRecord
+) -> Mapping[str, tuple[Value, ...]]:
+    """The outputs of a handler, by identifier; those that it did not set are left out. Raises OutputError."""
+    writer = _Writer(folders, _shared_files(request))
+    found: dict[str, tuple[Value, ...]] = {}
+    for output in made:
+        value = _named_error(output, writer)
+        if value is not None:
+            found[output.identifier] = (value,)
+    stored = _stored(folders.outputs, job.outputs_url or folders.outputs.as_uri())
+    return {name: tuple(_with_parts(value, stored, folders) for value in values) for name, values in found.items()}
+
+
+def _named_error(output: Any, writer: _Writer) -> Optional[Value]:
+    try:
+        return writer.value(output)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        text = str(error) if isinstance(error, (LiteralError, Unfit)) else f"{type(error).__name__}: {error}"
+        raise OutputError(f"output '{output.identifier}': {text}") from error
+
+
+def _shared_files(request: RequestRecord) -> frozenset[str]:
+    values = [value for occurrences in request.inputs.values() for value in occurrences]
+    return frozenset(value.path for value in values if isinstance(value, FileValue) and value.shared)
+
+
+class _Writer:
+    """Makes values of PyWPS outputs, with the files of the complex ones in the outputs folder."""
+
+    def __init__(self, folders: RunFolders, shared: frozenset[str]) -> None:
+        self._folders = folders
+        self._shared = shared
+
+    def value(self, output: Any) -> Optional[Value]:
+        """The value, or None where the handler set none."""
+        if isinstance(output, BasicLiteral):
+            return _literal(output)
+        if isinstance(output, BasicComplex):
+            return self._complex(output)
+        return _box(output)
+
+    def _complex(self, output: Any) -> Optional[Value]:
+        if output.prop is None or (output.prop == "data" and output.data is None):
+            return None
+        form = neutral_format(output.data_format)
+        if output.prop == "url" and output.as_reference and urlsplit(output.url).scheme in ("http", "https", "ftp"):
+            return LinkValue(output.url, form.mime_type, form.encoding, form.schema)
+        target = self._target(output)
+        _WRITERS[output.prop](self, output, target)
+        return FileValue(
+            f"{self._folders.outputs.name}/{target.name}",
+            form.mime_type,
+            form.encoding,
+            form.schema,
+            target.stat().st_size,
+            by_reference=True if output.as_reference else None,
+        )
+
+    def _target(self, output: Any) -> Path:
+        """A free name: the author's own for a file, as PyWPS has it, else the output's."""
+        extension = output.extension or formats.extension_for(output.data_format.mime_type)
+        name = Path(output.file).name if output.prop == "file" else output.identifier
+        if not Path(name).suffix:
+            name += extension
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+        target = self._folders.outputs / name
+        if target.exists():
+            target = target.with_name(f"{re.sub(r'[^A-Za-z0-9_.-]', '_', output.identifier)}-{name}")
+        return target
+
+    def write_file(self, output: Any, target: Path) -> None:
+        """The file that the handler named."""
+        self._place(Path(output.file), target)
+
+    def write_url(self, output: Any, target: Path) -> None:
+        """Where the address is a file's, that file; else what is downloaded from there."""
+        address = urlsplit(output.url)
+        self._place(Path(url2pathname(address.path) if address.scheme == "file" else output.file), target)
+
+    def _place(self, path: Path, target: Path) -> None:
+        if path.is_symlink() and str(path.readlink()) in self._shared:
+            # A client's own input, which PyWPS leaves in the working directory as a link.
+            path = path.readlink()
+        place_file(path, target, self._folders)
+
+    def write_data(self, output: Any, target: Path) -> None:
+        """Text, bytes, or what JSON can say."""
+        data = output.data
+        if isinstance(data, str):
+            wrapped = _CDATA.fullmatch(data)
+            # Handlers may wrap text for PyWPS's templates; here it is wrapped when it is written.
+            data = (wrapped[1] if wrapped else data).encode(_charset(output))
+        elif not isinstance(data, (bytes, bytearray)):
+            data = json.dumps(data, cls=ArrayEncoder).encode()
+        target.write_bytes(data)
+
+    def write_stream(self, output: Any, target: Path) -> None:
+        """All that is left in the stream."""
+        with target.open("wb") as file:
+            while piece := output.stream.read(1 << 20):
+                file.write(piece.encode(_charset(output)) if isinstance(piece, str) else piece)
+
+
+_WRITERS: Mapping[str, Callable[[_Writer, Any, Path], None]] = {
+    "file": _Writer.write_file,
+    "url": _Writer.write_url,
+    "data": _Writer.write_data,
+    "stream": _Writer.write_stream,
+}
+
+
+def _charset(output: Any) -> str:
+    return formats.character_set(output.data_format.encoding or "") or "utf-8"
+
+
+def _literal(output: Any) -> Optional[Value]:
+    if output.data is None:
+        return None
+    data_type = literal_type(output)
+    value = output.data
+    text = literal_text(data_type, value if data_type != "string" else _plain(value))
+    return LiteralValue(text, data_type, str(output.uom.uom) if output.uom else None)
+
+
+def _plain(value: Any) -> str:
+    return value.geturl() if hasattr(value, "geturl") else str(value)
+
+
+def _box(output: Any) -> Optional[Value]:
+    corners = [float(number) for number in output.data or ()]
+    if not corners:
+        return None
+    half = len(corners) // 2
+    return BoundingBoxValue(tuple(corners[:half]), tuple(corners[half:]), str(output.crs or output.crss[0]))
+
+
+def _stored(outputs: Path, address: str) -> dict[str, Path]:
+    """Address -> file of everything that the handler had PyWPS's storage keep (a metalink's files)."""
+    files = (path for folder in outputs.iterdir() if folder.is_dir() for path in folder.iterdir())
+    return {f"{address.rstrip('/')}/{path.parent.name}/{path.name}": path for path in sorted(files) if path.is_file()}
+
+
+def _with_parts(value: Value, stored: Mapping[str, Path], folders: RunFolders) -> Value:
+    """The value with the stored files whose addresses stand in it."""
+    if not isinstance(value, FileValue) or not stored or (value.size or 0) > SEARCHED_BYTES:
+        return value
+    content = (folders.outputs.parent / value.path).read_bytes()
+    parts = tuple(_part(path, folders) for address, path in stored.items() if address.encode() in content)
+    return replace(value, parts=parts)
+
+
+def _part(path: Path, folders: RunFolders) -> FileValue:
+    relative = path.relative_to(folders.outputs.parent).as_posix()
+    return FileValue(relative, _mime_type(path), size=path.stat().st_size)
+
+
+def _mime_type(path: Path) -> str:
+    known: Iterator[str] = (item.mime_type for item in formats.WELL_KNOWN.values() if item.extension == path.suffix)
+    return next(known, None) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
