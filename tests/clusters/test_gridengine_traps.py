@@ -1,15 +1,16 @@
-"""What has deceived the bridge to Grid Engine: outages that look like ends."""
+"""What has deceived the bridge to Grid Engine: outages that look like ends, records that look like none."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.clusters.hpc import scheduler_id, told
+from tests.clusters.hpc import scheduler_id, token, told
 from tests.clusters.site import Site, until
 from tests.clusters.test_drmaa import drmaa, helpers
 from tests.clusters.test_gridengine import leave, make_site
@@ -102,5 +103,18 @@ def test_several_jobs_that_never_started_are_all_explained(grid_engine: GridEngi
         finally:
             grid_engine.run("qmod", "-e", "long.q")
         assert {told(site, job, job.created) for job in jobs} == {("failed", "could not start")}
+    finally:
+        leave(site, grid_engine)
+
+
+def test_a_job_with_two_cores_gets_two_slots_of_the_parallel_environment(grid_engine: GridEngine) -> None:
+    site = make_site(grid_engine)
+    try:
+        site.start_worker()
+        job = site.execute("sized", megabytes=1)
+        assert site.ended(job.id).state is JobState.SUCCEEDED, site.job(job.id)
+        name = token(site, job)
+        record = until(lambda: grid_engine.run("qacct", "-j", name, check=False).stdout, "it has its record")
+        assert re.search(r"^slots +2 *$", record, re.MULTILINE), record
     finally:
         leave(site, grid_engine)
