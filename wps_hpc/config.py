@@ -510,7 +510,19 @@ def load_settings(path: Path | None) -> Settings:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return _absolute(parse_settings(content, str(path)), path.resolve().parent)
+    settings = _absolute(parse_settings(content, str(path)), path.resolve().parent)
+    _check_root(settings, path)
+    return settings
+
+
+def _check_root(settings: Settings, path: Path) -> None:
+    """Refuse a root that a scheduler would not take literally. It is known only once it is absolute."""
+    if "$" not in str(settings.storage.root):
+        return
+    for name, cluster in settings.clusters.items():
+        if cluster.scheduler == "gridengine":
+            text = "storage.root must hold no «$»: Grid Engine takes it for a variable"
+            raise ConfigError(f"{path}: {text} (cluster {name}): {settings.storage.root}")
 
 
 def parse_settings(content: Mapping[str, Any], origin: str = "configuration") -> Settings:

@@ -191,6 +191,16 @@ def test_a_request_larger_than_a_pipe_arrives(transport: DrmaaTransport) -> None
     transport.close()
 
 
+def test_nothing_in_the_folder_that_the_server_was_started_in_is_loaded(
+    transport: DrmaaTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "json.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path / "here")
+    assert states(transport) == []
+    transport.close()
+
+
 def test_its_process_ends_with_the_worker(transport: DrmaaTransport) -> None:
     states(transport)
     helper = transport._helper

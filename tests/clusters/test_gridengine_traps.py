@@ -1,17 +1,18 @@
-"""What has deceived the bridge to Grid Engine: outages that look like ends."""
+"""What has deceived the bridge to Grid Engine: outages that look like ends, records that look like none."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.clusters.hpc import scheduler_id, told
+from tests.clusters.hpc import scheduler_id, token, told
 from tests.clusters.site import Site, until
-from tests.clusters.systems import DrmaaSystem
+from tests.clusters.systems import DrmaaSystem, GridEngineSystem
 from tests.clusters.test_drmaa import helpers, system
 from tests.services.gridengine import GridEngine
 from wps_hpc.jobs.job import JobState
@@ -112,3 +113,17 @@ def test_several_jobs_that_never_started_are_all_explained(
         assert {told(site, job, job.created) for job in jobs} == {("failed", "could not start")}
     finally:
         system.leave(site)
+
+
+def test_a_job_with_two_cores_gets_two_slots_of_the_parallel_environment(grid_engine: GridEngine) -> None:
+    commands = GridEngineSystem(grid_engine)
+    site = commands.make_site()
+    try:
+        site.start_worker()
+        job = site.execute("sized", megabytes=1)
+        assert site.ended(job.id).state is JobState.SUCCEEDED, site.job(job.id)
+        name = token(site, job)
+        record = until(lambda: grid_engine.run("qacct", "-j", name, check=False).stdout, "it has its record")
+        assert re.search(r"^slots +2 *$", record, re.MULTILINE), record
+    finally:
+        commands.leave(site)

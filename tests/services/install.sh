@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Installs the system packages that the tests and the demo use: install.sh [package ...]
-# As root on Debian, what is missing is installed; anywhere else, it is named. Quick when all is there.
+# As root on Debian, what is missing is installed; anywhere else, it is named. Quick when all is there. What a release does
+# not have is named, too: the tests that need it say so.
+#
+# What it leaves on the host: the installed packages; what it has unpacked, in /usr/local/lib/wps-hpc-tests; and the link
+# /usr/lib/gridengine into that. Before Grid Engine itself is installed there, remove both: dpkg would follow the link.
 set -euo pipefail
 
 # Where packages are unpacked that are not installed: installed, they would start daemons, bring a mail server along, and
@@ -47,26 +51,37 @@ for package in "$@"; do
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
+# Each step by «&&»: called with «||», a function goes on after an error.
+unpack() {
+  local drafts file own
+  read -ra own <<<"${unpacks[$1]}"
+  drafts=$(mktemp -d) && chmod 755 "$drafts" &&
+    (cd "$drafts" && apt-get -qq -o APT::Sandbox::User=root download "${own[@]}" </dev/null) &&
+    mkdir -p "$unpacked/$1" &&
+    for file in "$drafts"/*.deb; do dpkg-deb --extract "$file" "$unpacked/$1" || return; done &&
+    rm -r "$drafts"
+}
+
+add() {
+  local own
+  if [ "$1" = gridengine ] && [ -e /usr/lib/gridengine ] && [ ! -L /usr/lib/gridengine ]; then
+    echo "This host has a part of Grid Engine, beside which nothing is unpacked; install: ${unpacks[$1]}" >&2
+    return 1
+  fi
+  read -ra own <<<"${needs[$1]:-$1}"
+  apt-get -qq install --yes --no-install-recommends "${own[@]}" </dev/null || return
+  [ -z "${unpacks[$1]:-}" ] || unpack "$1" || return
+  # The place of its libraries is compiled into Grid Engine.
+  [ "$1" != gridengine ] || [ -e /usr/lib/gridengine ] ||
+    ln -s "$unpacked/gridengine/usr/lib/gridengine" /usr/lib/gridengine
+}
+
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   export DEBIAN_FRONTEND=noninteractive
-  apt-get -qq update </dev/null
-  installs=()
-  for package in "${missing[@]}"; do read -ra own <<<"${needs[$package]:-$package}" && installs+=("${own[@]}"); done
-  apt-get -qq install --yes --no-install-recommends "${installs[@]}" </dev/null
+  apt-get -qq update </dev/null || echo "The lists of packages are not new." >&2
   for package in "${missing[@]}"; do
-    [ -n "${unpacks[$package]:-}" ] || continue
-    drafts=$(mktemp -d)
-    chmod 755 "$drafts"
-    read -ra own <<<"${unpacks[$package]}"
-    (cd "$drafts" && apt-get -qq -o APT::Sandbox::User=root download "${own[@]}" </dev/null)
-    mkdir -p "$unpacked/$package"
-    for file in "$drafts"/*.deb; do dpkg-deb --extract "$file" "$unpacked/$package"; done
-    rm -r "$drafts"
+    add "$package" || echo "Could not be had here: $package. Tests that need it are skipped, or fail and say so." >&2
   done
-  # The place of its libraries is compiled into Grid Engine.
-  [ ! -e "$unpacked/gridengine" ] || [ -e /usr/lib/gridengine ] ||
-    ln -s "$unpacked/gridengine/usr/lib/gridengine" /usr/lib/gridengine
 else
-  echo "Not installed here: ${missing[*]} (Debian's names of the packages)."
-  echo "Tests that need them are skipped; on Debian: sudo apt-get install ${missing[*]}"
+  echo "Not installed here: ${missing[*]}. Tests that need them are skipped; on Debian, run as root: make services"
 fi

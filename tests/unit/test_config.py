@@ -70,6 +70,10 @@ def test_other_database_urls_are_left_alone(tmp_path: Path, url: str) -> None:
         ("server.xyzzy = 1", "unknown key server.xyzzy; known here: "),
         ("server.port = 70000", "server.port: Input should be less than or equal to 65535"),
         ("default_cluster = 'moon'", "default_cluster 'moon' is none of local"),
+        (
+            "storage.root = '/jobs/$x'\n[clusters.hpc]\nscheduler = 'gridengine'",
+            "storage.root must hold no «$»: Grid Engine takes it for a variable (cluster hpc)",
+        ),
         ("server.trusted_proxies = ['nowhere']", "server.trusted_proxies.0"),
         ("port 80", "not valid TOML"),
         ("[clusters.hpc]\npartition = 'a b'", "clusters.hpc.partition: String should match pattern"),
@@ -166,6 +170,14 @@ def test_given_values_are_set_in_the_template(tmp_path: Path) -> None:
 def test_values_that_are_no_options_make_no_template(given: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="given values: "):
         render_template(given)
+
+
+def test_a_relative_root_counts_from_a_folder_that_grid_engine_can_be_told(tmp_path: Path) -> None:
+    folder = tmp_path / "of $x"
+    folder.mkdir()
+    with pytest.raises(ConfigError, match="Grid Engine takes it for a variable"):
+        load_settings(write(folder, "storage.root = 'jobs'\n[clusters.hpc]\nscheduler = 'gridengine'"))
+    assert load_settings(write(folder, "storage.root = 'jobs'")).storage.root == folder / "jobs"
 
 
 def test_a_slurm_cluster_with_queues(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_a_submission_is_the_kept_script_with_the_same_options() -> None:
         (Completed(0, "", ""), Unknown, False),
         (Completed(17, "", "code 17: Job was rejected because job requests unknown queue"), Refused, False),
         (Completed(17, "", "code 17: job rejected: only 2 jobs are allowed per user (current: 2)"), Refused, True),
+        (Completed(17, "", "code 17: unable to send message to qmaster: got send timeout"), Unknown, False),
         (Completed(16, "", "code 16: try later"), Refused, True),
         (Completed(NO_SESSION, "", "DrmCommunicationException: code 2"), Refused, True),
         (Completed(2, "", "code 2: unable to send message to qmaster"), Unknown, False),

@@ -262,6 +262,9 @@ def test_accounting_is_asked_by_name_and_of_many_by_pattern() -> None:
         (Completed(1, "", "got send timeout\nerror: commlib error: got select error (Connection refused)"), Unknown,
          False),
         (Completed(1, "", "Unable to run job: unable to receive the answer\n(Connection refused)"), Unknown, False),
+        (Completed(1, "", "error: commlib error: can't resolve host name (vm)\nUnable to run job: unable to send "
+                          "message to qmaster"), Refused, True),
+        (Completed(1, "", 'Unable to run job: can\'t resolve hostname "nowhere"'), Refused, False),
         (Completed(1, "", "Unable to run job: a rule of the site says no"), Refused, False),
         (Completed(1, "", "your user id 0 is lower than minimum user id 1000"), Refused, False),
     ],
@@ -369,6 +372,7 @@ def test_an_answer_that_cannot_be_read_says_nothing_of_any_job(completed: Comple
         Completed(0, f"====\njobname {TOKEN}\njobnumber 17\nfailed x\nexit_status 0\n", ""),
         Completed(0, f"====\njobname {TOKEN}\njobnumber 17\nfailed 0\n", ""),
         Completed(1, "", "something went wrong"),
+        Completed(127, "", "a wrapper of the site's: qacct: not found"),
         Completed(-9, "", ""),
     ],
 )

@@ -144,7 +144,7 @@ class Known:
 
 
 class Scheduler(Protocol):
-    """One dialect. Stateless but for its settings; about 150 lines."""
+    """One dialect. Stateless but for its settings; 200 to 300 lines."""
 
     @property
     def name(self) -> str:

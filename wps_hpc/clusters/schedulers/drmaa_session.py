@@ -89,6 +89,8 @@ class DrmaaScheduler:
             return Unknown(_said(completed))
         text, transient = _REFUSALS[completed.exit_code]
         full = self.commands.read_submit(Completed(1, "", f"Unable to run job: {completed.stderr}"))
+        if isinstance(full, Unknown) and completed.exit_code != NO_SESSION:
+            return Unknown(_said(completed))  # also «denied» is a time limit that was passed
         if isinstance(full, Refused) and full.transient:
             text, transient = full.client_text, True
         return Refused(_said(completed), text, transient)

@@ -58,7 +58,7 @@ _UTC = (("TZ", "UTC"),)
 _FAILED = re.compile(r"(\d+)(?:\s*:.*)?")
 _EXIT_STATUS = re.compile(r"(\d+)(?:\s.*)?")
 _HARD_LIMIT = re.compile(r"\bh_rt=(\d+)")
-_NO_RECORD = re.compile(r"not found\s*$|No such file or directory|Permission denied", re.MULTILINE)
+_NO_RECORD = re.compile(r"job (?:id|name) \S+ not found|No such file or directory|Permission denied")
 _GONE = re.compile(r"does not exist|invalid queue or job")
 _COMMANDS: Mapping[Control, tuple[str, ...]] = {
     Control.CANCEL: ("qdel",),

@@ -116,8 +116,8 @@ NOT_TAKEN = "The scheduler did not take the job; the operator of this service ca
 NOT_REACHED = "The scheduler cannot be reached at the moment; the job will be submitted again."
 NOT_NOW = "The scheduler takes no jobs at the moment; the job will be submitted again."
 _TOO_LARGE = "The scheduler has no nodes for a job that needs so much."
-#: Nobody was reached: certainly no job.
-UNREACHED = re.compile(r"Connection refused|can't resolve|No route to host")
+#: Nobody was reached: certainly no job. A host that cannot be resolved may also be one that the job asks for.
+UNREACHED = re.compile(r"Connection refused|commlib error: .*can't resolve|No route to host")
 #: The first that fits counts.
 REFUSALS: tuple[Refusal, ...] = (
     Refusal(UNREACHED, NOT_REACHED, transient=True),

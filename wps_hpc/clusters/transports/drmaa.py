@@ -152,7 +152,7 @@ class DrmaaTransport:
             own = {**self.environment, "DRMAA_LIBRARY_PATH": str(self.library), **_LOADABLE}
             try:
                 self._helper = subprocess.Popen(
-                    [sys.executable, "-m", _HELPER],
+                    [sys.executable, "-P", "-m", _HELPER],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     env=clean_environment(own),
