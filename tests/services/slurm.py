@@ -25,7 +25,8 @@ HOW = "install Debian's packages for it (make services) and run the tests as roo
 #: Debian keeps daemons off an ordinary PATH.
 SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "sbatch", "squeue", "sacct", "scontrol", "scancel")
-NODES = ("n1", "n2", "n3")
+#: Their control groups are named after them, and two clusters on one host must not share any.
+NODES = tuple(f"n{os.getpid()}-{number}" for number in (1, 2, 3))
 CLUSTER = "wpstest"
 ACCOUNT = "wpsacct"
 #: An account without any privilege in Slurm.
@@ -121,7 +122,7 @@ MARIADB_OPTIONS = (
 
 @dataclass
 class Slurm:
-    """A cluster beneath ``folder``. ``daemons`` are its processes by name; nodes are ``n1`` to ``n3``.
+    """A cluster beneath ``folder``. ``daemons`` are its processes by name; nodes are those of NODES.
 
     ``entrance``: the words before a command that bring it to where the cluster's programs are, if that is not here.
     ``extra``: more lines of slurm.conf.
