@@ -8,10 +8,15 @@ from typing import Annotated
 from wps_hpc import Cancelled, Job, Resources, inputs, outputs, process
 
 
+def _needs(seconds: float) -> Resources:
+    """A minute more than it sleeps."""
+    return Resources(cores=1, memory_mb=64, walltime_s=int(seconds) + 60)
+
+
 @process(
     version="1.0.0",
     keywords=["test", "progress"],
-    resources=Resources(cores=1, memory_mb=64, walltime_s=90_000),
+    resources=_needs,
 )
 def sleep(
     seconds: Annotated[float, inputs.literal(title="Duration", uom="s", minimum=0.0, maximum=86_400.0)] = 10.0,
