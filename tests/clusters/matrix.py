@@ -40,7 +40,7 @@ MAIN_ROWS = frozenset(
         "test_what_is_refused_for_good",
         "test_check_sends_its_probe",
         "test_a_job_over_its_time_limit",
-        "test_a_master_that_is_down_at_submission_while_a_job_runs_and_at_its_end",
+        "test_a_master_that_is_down_at_submission_while_jobs_wait_and_run_and_at_their_end",
     }
 )
 WORKER_POINTS = (
@@ -307,11 +307,16 @@ class FaultMatrix:
         """Here, because it takes its time: meanwhile the rows above have run, and the ones below would disturb it."""
         ends.check(row)
 
-    def test_a_master_that_is_down_at_submission_while_a_job_runs_and_at_its_end(
+    def test_a_master_that_is_down_at_submission_while_jobs_wait_and_run_and_at_their_end(
         self, system: BatchSystem, site: Site
     ) -> None:
         """Nothing is concluded from the outage but that it is one, and nothing is lost."""
         go = site.folder / "go"
+        with system.keep_waiting():
+            waiting = site.mark("waiting")
+            site.in_state(waiting.id, JobState.QUEUED)
+            site.store.request_hold(waiting.id)
+            site.in_state(waiting.id, JobState.HELD)
         running = site.mark("running", until=str(go))
         ends_unseen = site.mark("unseen", until=str(site.folder / "go too"))
         for job in (running, ends_unseen):
@@ -322,10 +327,12 @@ class FaultMatrix:
             late = site.mark("late")
             until(lambda: system.waits_for_master(site.job(late.id)), "it waits")
             assert site.job(running.id).state is JobState.RUNNING
+            assert site.job(waiting.id).state is JobState.HELD
         go.touch()
-        for job in (running, ends_unseen, late):
+        site.store.request_release(waiting.id)
+        for job in (running, ends_unseen, late, waiting):
             assert site.ended(job.id, 120).state is JobState.SUCCEEDED
-        assert site.runs() == {"running", "unseen", "late"}
+        assert site.runs() == {"running", "unseen", "late", "waiting"}
         assert len(system.accounted(token(site, late))) <= 1
 
     def test_a_master_that_hangs_at_submission(self, system: BatchSystem) -> None:
