@@ -19,7 +19,7 @@ from wps_hpc.cli.check import check_cluster
 from wps_hpc.clusters.cluster import build_clusters
 from wps_hpc.jobs.job import JobState
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 HELPER = b"wps_hpc.clusters.transports.drmaa_helper"
 
