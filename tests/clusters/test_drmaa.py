@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.clusters.hpc import scheduler_id, token, told
@@ -19,9 +20,9 @@ from wps_hpc.cli.check import check_cluster
 from wps_hpc.clusters.cluster import build_clusters
 from wps_hpc.jobs.job import JobState
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
-HELPER = b"wps_hpc.clusters.transports.drmaa_helper"
+HELPER = "wps_hpc.clusters.transports.drmaa_helper"
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +42,16 @@ class TestMainRows(FaultMatrix, only=MAIN_ROWS):
 
 def helpers(site: Site) -> list[int]:
     """The processes of DRMAA sessions that the site's newest worker has, whichever of its threads started them."""
-    children = Path(f"/proc/{site.workers[-1].pid}/task").glob("*/children")
-    pids = [int(pid) for path in children for pid in path.read_text().split()]
-    return [pid for pid in pids if HELPER in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    children = psutil.Process(site.workers[-1].pid).children()
+    return [child.pid for child in children if HELPER in command_line(child)]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Empty for one that has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 @pytest.mark.parametrize("who", ["session", "worker"])

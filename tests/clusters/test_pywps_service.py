@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from tests.pywps_processes import processes
 from tests.pywps_processes.made import greeter
 from wps_hpc import pywps_service
 from wps_hpc.pywps_wsgi import PywpsService
+
+# Its test module turns logging off for the whole process that imports it, and so for every other test.
+logging.disable(logging.NOTSET)
 
 ROOT = Path(__file__).parents[2]
 EXECUTE = "?service=wps&version=1.0.0&request=Execute&identifier="
