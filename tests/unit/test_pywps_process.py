@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import uuid
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import pywps
 import pywps.configuration
-from pywps import FORMATS, BoundingBoxInput, ComplexInput, LiteralInput, LiteralOutput, Process, Service
+from pywps import FORMATS, BoundingBoxInput, ComplexInput, Format, LiteralInput, LiteralOutput, Process, Service
 from pywps.inout.literaltypes import AllowedValue
 from pywps.validator.mode import MODE
 
@@ -407,6 +408,41 @@ def test_converters_are_asked_too(tmp_path: Path) -> None:
     request = RequestRecord("simple", {"address": (LiteralValue("nowhere", "anyURI"),)})
     with pytest.raises(ProcessError, match="anyURI"):
         process.resources_for(request, JobFolder(tmp_path))
+
+
+def _raises(error: BaseException) -> Process:
+    def validate(item: Any, mode: int) -> bool:
+        raise error
+
+    text = Format("text/plain", validate=validate)
+    return simple(inputs=[ComplexInput("text", "Text", [text], mode=MODE.SIMPLE)])
+
+
+@pytest.mark.parametrize("error", [KeyError("a"), OSError("/srv/secret"), RecursionError(), SystemExit(4)])
+def test_a_validator_that_raises_whatever_refuses_the_input(tmp_path: Path, error: BaseException) -> None:
+    """What a client sends must neither end the server nor show it what only the operator may read."""
+    (tmp_path / "a.txt").write_text("a")
+    request = RequestRecord("simple", {"text": (FileValue("a.txt", "text/plain"),)})
+    with pytest.raises(ProcessError, match="Input 'text': it is not") as caught:
+        adapted(_raises(error)).resources_for(request, JobFolder(tmp_path))
+    assert (caught.value.code, caught.value.locator) == ("InvalidParameterValue", "text")
+    assert "secret" not in caught.value.text
+
+
+def test_deep_json_is_refused(tmp_path: Path) -> None:
+    process = adapted(simple(inputs=[ComplexInput("json", "JSON", [FORMATS.JSON], mode=MODE.STRICT)]))
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    request = RequestRecord("simple", {"json": (FileValue("a.json", "application/json"),)})
+    with pytest.raises(ProcessError, match="Input 'json'"):
+        process.resources_for(request, JobFolder(tmp_path))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), MemoryError()])
+def test_a_server_without_room_is_not_the_inputs_fault(tmp_path: Path, error: Exception) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    request = RequestRecord("simple", {"text": (FileValue("a.txt", "text/plain"),)})
+    with pytest.raises(type(error)):
+        adapted(_raises(error)).resources_for(request, JobFolder(tmp_path))
 
 
 def test_a_process_is_equal_to_itself_alone() -> None:

@@ -7,6 +7,8 @@ Node half: Python 3.9, standard library and pywps 4.5 or newer.
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import shutil
 from collections import deque
@@ -29,16 +31,38 @@ from wps_hpc.processes import formats
 from wps_hpc.processes.pywps_description import neutral_format
 from wps_hpc.processes.run import ProcessError
 
+log = logging.getLogger(__name__)
+
+#: A disk or quota that is full.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def check_inputs(process: Any, request: RequestRecord, job: JobFolder) -> None:
-    """Have PyWPS's converters and validators look at the inputs; raises ProcessError as the client should read it."""
+    """Have PyWPS's converters and validators look at the inputs; raises ProcessError as the client should read it.
+
+    This is the server, and what it is sent makes authors' code raise anything (deep JSON a RecursionError): a refusal
+    like any other, unless it is memory or the disk that is at an end.
+    """
     for source in process.inputs:
-        values = request.inputs.get(source.identifier, ())
-        if not isinstance(source, BasicComplex):
-            _made(source, _simple, values)
-        elif _validates(source):
-            for value in values:
-                _made(source, _checked, value, job)
+        try:
+            _check(source, request.inputs.get(source.identifier, ()), job)
+        except (ProcessError, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
+            locator = source.identifier
+            log.warning("the validator of input %s of %s gave up", locator, request.identifier, exc_info=True)
+            text = f"Input '{locator}': it is not what its validator can read ({type(error).__name__})."
+            raise ProcessError(text, "InvalidParameterValue", locator) from error
+
+
+def _check(source: Any, values: tuple[Value, ...], job: JobFolder) -> None:
+    if not isinstance(source, BasicComplex):
+        _made(source, _simple, values)
+    elif _validates(source):
+        for value in values:
+            _made(source, _checked, value, job)
 
 
 def _validates(source: Any) -> bool:

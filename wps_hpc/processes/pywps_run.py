@@ -10,7 +10,6 @@ Node half: Python 3.9, standard library and pywps 4.5 or newer.
 from __future__ import annotations
 
 import configparser
-import errno
 import os
 import sys
 import threading
@@ -30,7 +29,7 @@ from pywps.response.status import WPS_STATUS
 
 from joblauncher.formats.records import RequestRecord
 from joblauncher.formats.values import Value
-from wps_hpc.processes.pywps_inputs import format_of, parsed_request
+from wps_hpc.processes.pywps_inputs import FULL, format_of, parsed_request
 from wps_hpc.processes.pywps_outputs import output_values
 from wps_hpc.processes.run import Job, OutputError, ProcessError, RunFolders
 
@@ -42,7 +41,6 @@ Configuration = Mapping[str, Mapping[str, str]]
 LOADING = threading.RLock()
 #: What a client is told of an exception that was not meant for it (PyWPS's own words).
 NOT_TOLD = "Process failed, please check server error log"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(process: Any, request: RequestRecord, job: Job, folders: RunFolders) -> Mapping[str, tuple[Value, ...]]:
@@ -173,7 +171,7 @@ def _handle(process: Any, request: Any, response: Any) -> None:
         _print(error)
         raise ProcessError(str(error.description), error.name, error.locator or None) from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in FULL:
             raise
         _print(error)
         raise ProcessError(_told(error)) from error
