@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from wps_hpc.clusters.transports.base import TransportError
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
-from wps_hpc.config import Settings, load_settings, nested, parse_settings
+from wps_hpc.config import Settings, absolute, load_settings, nested, parse_settings
 from wps_hpc.processes.catalogue import Catalogue
 from wps_hpc.pywps_settings import carry
 from wps_hpc.site import web_app
@@ -118,7 +118,8 @@ def service(processes: Sequence[Any], files: Files) -> PywpsService:
     if "storage.root" not in values:
         temporary = Path(tempfile.mkdtemp(prefix="wps-hpc-"))
         values["storage.root"] = str(temporary)
-    return PywpsService(processes, parse_settings(nested({**_defaults(), **values})), temporary)
+    settings = absolute(parse_settings(nested({**_defaults(), **values})), Path.cwd())
+    return PywpsService(processes, settings, temporary)
 
 
 def _default_files() -> list[str]:
