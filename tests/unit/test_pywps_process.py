@@ -292,6 +292,16 @@ def test_the_configuration_travels_along_and_wins(tmp_path: Path) -> None:
     assert "PATH" not in {name.upper() for options in process.configuration.values() for name in options} - {"PATH"}
 
 
+def test_no_payload_has_the_password_of_pywps_database(tmp_path: Path) -> None:
+    """Job folders are the job's own account's, and nothing of PyWPS opens that database there."""
+    config = tmp_path / "pywps.cfg"
+    config.write_text("[logging]\ndatabase = postgresql://wps:s3cr3t@db/wps\nlevel = INFO\n[centre]\nmotto = festina\n")
+    pywps.configuration.load_configuration([str(config)])
+    content, _, _ = payload.dump(adapted(simple()))
+    assert b"s3cr3t" not in content
+    assert b"festina" in content
+
+
 def test_another_release_on_the_node_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

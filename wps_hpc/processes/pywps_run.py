@@ -78,13 +78,18 @@ def _settle(process: Any, job: Job) -> None:
 
 
 def snapshot() -> Configuration:
-    """PyWPS's configuration as it is now (its files are looked for if nobody did), without the environment."""
+    """PyWPS's configuration as it is now (its files are looked for if nobody did), without the environment and what a
+    run replaces: the password of a database has no business in a payload."""
     with LOADING:
         if not pywps.configuration.CONFIG:
             pywps.configuration.load_configuration()
         config = pywps.configuration.CONFIG
     return {
-        section: {option: _value(config, section, option) for option in _own(config, section)}
+        section: {
+            option: _value(config, section, option)
+            for option in _own(config, section)
+            if option not in _REPLACED.get(section, ())
+        }
         for section in config
         if section != config.default_section
     }
@@ -103,12 +108,8 @@ def _value(config: configparser.ConfigParser, section: str, option: str) -> str:
         return config.get(section, option, raw=True)
 
 
-def configure(given: Configuration, workdir: Path, outputs: Path, outputs_url: str) -> None:
-    """Give this process the server's configuration, with this run's folders and addresses in it.
-
-    Called once everything is loaded: a module that makes a ``Service`` when it is imported replaces it.
-    """
-    own = {
+def _own_options(workdir: Path, outputs: Path, outputs_url: str) -> Configuration:
+    return {
         "server": {
             "workdir": str(workdir),
             "outputpath": str(outputs),
@@ -120,6 +121,18 @@ def configure(given: Configuration, workdir: Path, outputs: Path, outputs_url: s
         "processing": {"mode": "default"},
         "logging": {"file": "", "database": "sqlite:///:memory:"},
     }
+
+
+#: Section -> options that ``configure`` sets for each run.
+_REPLACED = {section: frozenset(options) for section, options in _own_options(Path(), Path("/"), "").items()}
+
+
+def configure(given: Configuration, workdir: Path, outputs: Path, outputs_url: str) -> None:
+    """Give this process the server's configuration, with this run's folders and addresses in it.
+
+    Called once everything is loaded: a module that makes a ``Service`` when it is imported replaces it.
+    """
+    own = _own_options(workdir, outputs, outputs_url)
     config = configparser.ConfigParser(os.environ, interpolation=None)
     for source in (given, own):
         for section, options in source.items():
