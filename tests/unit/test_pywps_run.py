@@ -231,3 +231,18 @@ def test_a_link_out_of_the_job_behind_a_document_is_refused(tmp_path: Path) -> N
 
     with pytest.raises(OutputError, match=r"output 'links'.* link\.txt leads out of the job's folder"):
         linked(tmp_path, prepare)
+
+
+def test_a_folder_that_the_handler_itself_filled(tmp_path: Path) -> None:
+    """Some authors do what PyWPS's storage does by themselves: by ``outputpath`` and ``outputurl``."""
+
+    def handler(request: Any, response: Any) -> None:
+        value = pywps.configuration.get_config_value
+        folder = Path(value("server", "outputpath"), "plots", "deep")
+        folder.mkdir(parents=True)
+        (folder / "plot.txt").write_text("here")
+        (folder.parent / "nowhere").symlink_to("nothing")
+        response.outputs["page"].data = f"<a href='{value('server', 'outputurl')}/plots/deep/plot.txt'/>"
+
+    page: Any = ran(tmp_path, handler, ComplexOutput("page", "Page", [Format("text/html")]))["page"]
+    assert [part.path for part in page.parts] == ["outputs/plots/deep/plot.txt"]

@@ -206,7 +206,8 @@ class _Stored:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
             named = {found[1].decode() for found in self._address.finditer(content)}
         folders = (folder for name, folder in sorted(self._folders.items()) if name in named)
-        return replace(value, parts=tuple(self._part(path) for folder in folders for path in sorted(folder.iterdir())))
+        files = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
+        return replace(value, parts=tuple(self._part(path) for path in files))
 
     def _part(self, path: Path) -> FileValue:
         if path.is_symlink():
