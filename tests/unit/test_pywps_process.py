@@ -103,6 +103,21 @@ def test_a_service_offers_its_processes() -> None:
     assert list(found) == ["application.processes['one']", "application.processes['two']"]
 
 
+def test_lazy_objects_are_left_alone(tmp_path: Path) -> None:
+    """What cannot say yet of which class it is (a proxy, say) is no process, and no reason not to look at the rest."""
+    (tmp_path / "lazy.py").write_text(
+        "from tests.unit.test_pywps_process import SHOWN as shown\n"
+        "class Lazy:\n"
+        "    @property\n"
+        "    def __class__(self):\n"
+        "        raise RuntimeError('not yet')\n"
+        "lazy = Lazy()\n"
+    )
+    catalogue = Catalogue([], [tmp_path])
+    catalogue.reload()
+    assert [entry.description.identifier for entry in catalogue.entries()] == ["shown"]
+
+
 def test_a_module_in_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "centre"
     package.mkdir()

@@ -69,7 +69,7 @@ def resolve(module: str, path: str) -> Any:
 
 def is_runnable(candidate: object) -> bool:
     """Whether an object is a process: it has a description and can be run (see Runnable)."""
-    if isinstance(candidate, type):
+    if issubclass(type(candidate), type):
         return False
     try:
         description, run = getattr(candidate, "description", None), getattr(candidate, "run", None)
