@@ -1,5 +1,6 @@
 """Processes that PyWPS itself cannot send to another machine: made at run time, or of closures."""
 
+import atexit
 import sqlite3
 import threading
 
@@ -7,6 +8,7 @@ from pywps import LiteralInput, LiteralOutput, Process
 
 LOCK = threading.RLock()
 DATABASE = sqlite3.connect(":memory:", check_same_thread=False)
+atexit.register(DATABASE.close)
 
 
 def greeter(identifier, word):

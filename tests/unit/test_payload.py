@@ -1,5 +1,6 @@
 """How processes travel: by reference, with their source, by value; loaded in another interpreter."""
 
+import atexit
 import pickle
 import sqlite3
 import subprocess
@@ -113,6 +114,7 @@ def test_a_closure_travels_by_value() -> None:
 
 
 CONNECTION = sqlite3.connect(":memory:", check_same_thread=False)
+atexit.register(CONNECTION.close)
 CALLS: list[int] = []
 
 

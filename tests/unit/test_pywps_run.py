@@ -179,6 +179,32 @@ def test_no_output_takes_the_name_of_another(tmp_path: Path) -> None:
     assert [(tmp_path / found[name].path).read_text() for name in "abc"] == ["a", "b", "c"]
 
 
+def test_an_address_of_a_file_is_one_of_the_jobs_own(tmp_path: Path) -> None:
+    """Handlers pass on addresses that clients send; PyWPS downloads them, which it cannot do with a file's."""
+    secret, own, shared = tmp_path / "secret.txt", tmp_path / "work" / "own.txt", tmp_path / "shared.txt"
+    for path in (secret, own, shared):
+        path.write_text(path.stem)
+
+    def handler(request: Any, response: Any) -> None:
+        response.outputs["out"].url = request.inputs["address"][0].data
+
+    def run(path: Path) -> str:
+        given = {
+            "address": LiteralValue(path.as_uri(), "string"),
+            "text": FileValue(str(shared), "text/plain", shared=True, size=6),
+        }
+        items = (LiteralInput("address", "A", data_type="string"), ComplexInput("text", "Text", [TEXT]))
+        value: Any = ran(tmp_path, handler, *items, ComplexOutput("out", "Out", [TEXT]), given=given)["out"]
+        return (tmp_path / value.path).read_text()
+
+    assert run(own) == "own"
+    assert run(shared) == "shared"
+    (tmp_path / "work" / "link.txt").symlink_to(secret)
+    for path in (secret, tmp_path / "work" / ".." / "secret.txt", tmp_path / "work" / "link.txt"):
+        with pytest.raises(OutputError, match="output 'out'"):
+            run(path)
+
+
 # --- files behind a document -----------------------------------------------------------------------------------------
 
 

@@ -111,9 +111,17 @@ class _Writer:
         self.place(Path(output.file), target)
 
     def write_url(self, output: Any, target: Path) -> None:
-        """Where the address is a file's, that file; else what is downloaded from there."""
+        """Where the address is that of a file of the run's, that file; else what is downloaded from there."""
         address = urlsplit(output.url)
-        self.place(Path(url2pathname(address.path) if address.scheme == "file" else output.file), target)
+        self.place(self._own(url2pathname(address.path)) if address.scheme == "file" else Path(output.file), target)
+
+    def _own(self, path: str) -> Path:
+        """A file that an address names, which may be a client's word; raises Unfit for what is none of the run's."""
+        real = Path(path).resolve()
+        folders = (self._folders.work.resolve(), self._folders.outputs.resolve())
+        if str(real) not in self._shared and not any(folder in real.parents for folder in folders):
+            raise Unfit("its address is that of a file that is none of the job's")
+        return real
 
     def place(self, path: Path, target: Path) -> None:
         """Put a file of the handler's there; raises Unfit."""
