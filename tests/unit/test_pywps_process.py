@@ -172,6 +172,21 @@ def test_what_cannot_be_offered_is_told(tmp_path: Path) -> None:
     assert "Breaks: Breaks() raises RuntimeError: no licence" in problem
 
 
+def test_a_process_that_is_made_wrongly_does_not_take_the_others_along(tmp_path: Path) -> None:
+    (tmp_path / "some.py").write_text(
+        "from pywps import LiteralOutput, Process\n"
+        "good = Process(print, 'good', 'Good', outputs=[LiteralOutput('out', 'Out')])\n"
+        "words = Process(print, 'words', 'Words', outputs=[LiteralOutput('out', 'Out')], metadata=['no Metadata'])\n"
+        "lost = Process(print, 'lost', 'Lost', outputs=[LiteralOutput('out', 'Out')], translations={'fr': None})\n"
+    )
+    catalogue = Catalogue([], [tmp_path])
+    catalogue.reload()
+    assert [entry.description.identifier for entry in catalogue.entries()] == ["good"]
+    (problem,) = catalogue.problems.values()
+    assert "words: it cannot be described: AttributeError" in problem
+    assert "lost: it cannot be described: AttributeError" in problem
+
+
 def test_a_process_that_two_modules_show_is_one(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / f"{name}.py").write_text("from tests.unit.test_pywps_process import SHOWN as shown\n")
@@ -370,6 +385,7 @@ def test_a_mode_of_none_leaves_values_unchecked() -> None:
         ("boolean", "yes", "true"),
         ("integer", 0, "0"),
         ("anyURI", "https://example.org/a", "https://example.org/a"),
+        ("anyURI", "https://example.org/a b", "https://example.org/a%20b"),
         ("dateTime", "2020-01-01 12:00", "2020-01-01T12:00:00"),
         ("string", "", ""),
     ],

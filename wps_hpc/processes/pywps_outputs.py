@@ -13,7 +13,7 @@ from dataclasses import replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Callable, Optional
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pywps.inout.array_encode import ArrayEncoder
@@ -29,8 +29,6 @@ from wps_hpc.processes.run import Job, OutputError, RunFolders
 
 #: Longest name of a file that got a new one, in characters.
 NAME_LENGTH = 200
-#: What is not escaped in a URI.
-_OF_URIS = "%/:?#[]@!$&'()*+,;=~"
 _CDATA = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*", re.DOTALL)
 
 
@@ -177,9 +175,7 @@ def _literal(output: Any) -> Optional[Value]:
     if output.data is None:
         return None
     data_type = literal_type(output)
-    value = output.data if data_type not in ("string", "anyURI") else _plain(output.data)
-    # XML Schema part 2 §3.2.17: a blank and the like may stand in an anyURI, and are escaped where it is used as a URI.
-    text = literal_text(data_type, quote(value, _OF_URIS) if data_type == "anyURI" else value)
+    text = literal_text(data_type, _plain(output.data) if data_type == "string" else output.data)
     return LiteralValue(text, data_type, str(output.uom.uom) if output.uom else None)
 
 

@@ -104,11 +104,20 @@ def load_configuration(files: Sequence[Path]) -> None:
 
 def adapted(item: object) -> PywpsProcess:
     """A process class or instance as something that can be run; raises DescriptionError."""
-    if isinstance(item, Process):
-        return PywpsProcess(item, snapshot())
-    if isinstance(item, type) and issubclass(item, Process):
-        return PywpsProcess(_made(item), snapshot(), item)
+    if _is_a(item, Process):
+        return _described(item)
+    if _is_a(item, type) and issubclass(item, Process):  # type: ignore[arg-type]
+        return _described(_made(item), item)  # type: ignore[arg-type]
     raise DescriptionError(f"{type(item).__name__} is not a process")
+
+
+def _described(process: Any, made_by: Optional[type] = None) -> PywpsProcess:
+    try:
+        return PywpsProcess(process, snapshot(), made_by)
+    except DescriptionError:
+        raise
+    except Exception as error:  # PyWPS takes anything for metadata, translations and the like
+        raise DescriptionError(f"it cannot be described: {type(error).__name__}: {error}") from error
 
 
 def _made(kind: Any) -> Any:
