@@ -163,6 +163,9 @@ def test_what_cannot_be_offered_is_told(tmp_path: Path) -> None:
         "class Breaks(Process):\n"
         "    def __init__(self):\n"
         "        raise RuntimeError('no licence')\n"
+        "class Leaves(Process):\n"
+        "    def __init__(self):\n"
+        "        raise SystemExit(3)\n"
     )
     catalogue = Catalogue([], [tmp_path])
     catalogue.reload()
@@ -170,6 +173,7 @@ def test_what_cannot_be_offered_is_told(tmp_path: Path) -> None:
     assert "none: none: a process has at least one output" in problem
     assert "'a blank' is not an identifier" in problem
     assert "Breaks: Breaks() raises RuntimeError: no licence" in problem
+    assert "Leaves: Leaves() raises SystemExit: 3" in problem
 
 
 def test_a_process_that_is_made_wrongly_does_not_take_the_others_along(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def _described(process: Any, made_by: Optional[type] = None) -> PywpsProcess:
 def _made(kind: Any) -> Any:
     try:
         return kind()
-    except Exception as error:  # an author's constructor may raise anything
+    except (Exception, SystemExit) as error:  # an author's constructor may raise anything
         raise DescriptionError(f"{kind.__name__}() raises {type(error).__name__}: {error}") from error
 
 
