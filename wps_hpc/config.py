@@ -23,6 +23,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -196,10 +197,22 @@ class Inputs(Section):
         (), description="Loopback, private and link-local networks that are allowed all the same."
     )
     folders: tuple[Path, ...] = Field((), description="Folders below which file: inputs are allowed.")
+    _closed: tuple[Path, ...] = PrivateAttr(())
     timeout_seconds: float = Field(60.0, gt=0, description="Longest silence of a remote host.")
     total_seconds: float = Field(600.0, gt=0, description="Longest time for fetching one input.")
     redirects: int = Field(5, ge=0, description="Redirects that are followed; each is checked.")
     parallel: int = Field(8, ge=1, description="Inputs fetched at the same time.")
+
+    @property
+    def closed(self) -> tuple[Path, ...]:
+        """Files and folders of the server's own that are no inputs, though they lie below one of ``folders``."""
+        return self._closed
+
+    def closing(self, *paths: Path) -> Inputs:
+        """A copy to which these are closed."""
+        made = self.model_copy()
+        made._closed = paths
+        return made
 
 
 class Callbacks(Section):
@@ -502,7 +515,7 @@ def load_settings(path: Path | None) -> Settings:
     Raises ConfigError with file, key and a suggestion.
     """
     if path is None:
-        return _absolute(Settings(), Path.cwd())
+        return absolute(Settings(), Path.cwd())
     try:
         with path.open("rb") as stream:
             content = tomllib.load(stream)
@@ -510,7 +523,7 @@ def load_settings(path: Path | None) -> Settings:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    settings = _absolute(parse_settings(content, str(path)), path.resolve().parent)
+    settings = absolute(parse_settings(content, str(path)), path.resolve().parent)
     _check_root(settings, path)
     return settings
 
@@ -564,8 +577,8 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-def _absolute(settings: Settings, base: Path) -> Settings:
-    """Every relative path of the settings, counted from ``base``."""
+def absolute(settings: Settings, base: Path) -> Settings:
+    """The settings with every relative path counted from ``base``, and what is the server's own closed to inputs."""
     storage, processes, logging = settings.storage, settings.processes, settings.logging
     changes: dict[str, Any] = {
         "storage": storage.model_copy(
@@ -579,7 +592,7 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         ),
         "inputs": settings.inputs.model_copy(
             update={"folders": tuple(base / folder for folder in settings.inputs.folders)}
-        ),
+        ).closing(*(base / path for path in (storage.root, storage.run, *processes.pywps_config))),
         "clusters": {
             name: cluster.model_copy(update={name: path and base / path for name, path in cluster.paths().items()})
             for name, cluster in settings.clusters.items()

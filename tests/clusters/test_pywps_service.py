@@ -20,6 +20,7 @@ from tests.protocols.conftest import execute_xml, literal_xml
 from tests.pywps_processes import processes
 from tests.pywps_processes.made import greeter
 from wps_hpc import pywps_service
+from wps_hpc.config import ConfigError
 from wps_hpc.pywps_wsgi import PywpsService
 
 # Its test module turns logging off for the whole process that imports it, and so for every other test.
@@ -135,6 +136,33 @@ def _answers(url: str) -> bool:
         return httpx.get(url, timeout=10).status_code > 0
     except httpx.TransportError:
         return False
+
+
+def test_configurations_are_looked_for_where_pywps_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are named need not be there, and that of the environment comes last, whatever is named."""
+    given, last = tmp_path / "given.cfg", tmp_path / "last.cfg"
+    given.write_text("[server]\nparallelprocesses = 3\nmaxprocesses = 7\n")
+    last.write_text("[server]\nmaxprocesses = 8\n")
+    monkeypatch.setenv("PYWPS_CFG", str(last))
+    made: PywpsService = pywps_service(processes, [tmp_path / "missing.cfg", given])
+    assert (made.settings.limits.parallel, made.settings.limits.queued) == (3, 8)
+    assert made.settings.processes.pywps_config == (given, last)
+    monkeypatch.delenv("PYWPS_CFG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".pywps.cfg").write_text("[server]\nparallelprocesses = 4\n")
+    made = pywps_service(processes)
+    assert made.settings.limits.parallel == 4
+
+
+def test_its_processes_are_the_processes(service: PywpsService) -> None:
+    """As those of a ``pywps.Service``, which tests look at."""
+    assert service.processes["salut"] in processes
+    assert service.processes["salut"].title == "Says Salut"
+
+
+def test_a_missing_configuration_of_our_own_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing\.toml"):
+        pywps_service(processes, [tmp_path / "missing.toml"])
 
 
 def test_our_own_configuration(tmp_path: Path) -> None:

@@ -1,6 +1,14 @@
 """Processes that PyWPS itself cannot send to another machine: made at run time, or of closures."""
 
+import atexit
+import sqlite3
+import threading
+
 from pywps import LiteralInput, LiteralOutput, Process
+
+LOCK = threading.RLock()
+DATABASE = sqlite3.connect(":memory:", check_same_thread=False)
+atexit.register(DATABASE.close)
 
 
 def greeter(identifier, word):
@@ -40,3 +48,23 @@ def power(exponent):
         return response
 
     return type(f"Power{exponent}", (Process,), {"__init__": __init__, "_handler": _handler})
+
+
+def query(identifier):
+    """A process whose handler is a closure, and holds on to a lock and a database of its module."""
+
+    def handle(request, response):
+        with LOCK:
+            (response.outputs["twice"].data,) = DATABASE.execute(
+                "SELECT 2 * ?", (request.inputs["number"][0].data,)
+            ).fetchone()
+
+    return Process(
+        handle,
+        identifier=identifier,
+        title="Asks a database",
+        inputs=[LiteralInput("number", "Number", data_type="integer")],
+        outputs=[LiteralOutput("twice", "Twice", data_type="integer")],
+        store_supported=True,
+        status_supported=True,
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Optional, Union
-from urllib.parse import ParseResult
+from urllib.parse import ParseResult, quote
 
 from pywps.inout.basic import BasicComplex, BasicLiteral
 from pywps.inout.literaltypes import AllowedValue
@@ -34,6 +34,9 @@ from wps_hpc.processes.description import (
     Translation,
 )
 from wps_hpc.processes.literals import LiteralError
+
+#: What is not escaped in a URI.
+_OF_URIS = "%/:?#[]@!$&'()*+,;=~"
 
 Data = Union[LiteralData, ComplexData, BoundingBoxData]
 
@@ -134,7 +137,10 @@ def _literal(item: Any) -> LiteralData:
 def literal_text(data_type: str, value: Any) -> str:
     """A value that PyWPS holds as text of its type; raises LiteralError."""
     if isinstance(value, ParseResult):
-        return literals.canonical(data_type, value.geturl())
+        value = value.geturl()
+    if data_type == "anyURI":
+        # XML Schema part 2 §3.2.17: a blank and the like may stand in one, and are escaped where it is used as a URI.
+        value = quote(str(value), _OF_URIS)
     if isinstance(value, str):
         return literals.canonical(data_type, value)
     if (type(value) is int and data_type != "boolean") or data_type == "string":
