@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from pywps.tests import assert_process_exception, assert_response_success, client_for
 from werkzeug.test import Client
 
+from joblauncher.formats.folder import JobFolder, job_path
 from tests.clusters.site import until
 from tests.protocols.conftest import execute_xml, literal_xml
 from tests.pywps_processes import processes
-from tests.pywps_processes.made import greeter
+from tests.pywps_processes.made import endless, greeter
 from wps_hpc import pywps_service
 from wps_hpc.config import ConfigError
 from wps_hpc.pywps_wsgi import PywpsService
@@ -90,6 +92,31 @@ def test_what_is_temporary_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None
     assert (root / "jobs").is_dir()
     short.close()
     assert not root.exists()
+
+
+def test_a_dismissed_job_ends_and_what_its_handler_said_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a process of this server's own kind."""
+    monkeypatch.delenv("PYWPS_CFG", raising=False)
+    marker = tmp_path / "pid"
+    short: PywpsService = pywps_service([endless(str(marker))])
+    try:
+        client = client_for(short)
+        accepted = client.get(f"{EXECUTE}endless&storeExecuteResponse=true&status=true")
+        location = accepted.xml.get("statusLocation")
+        assert location, accepted.text
+        job_id = location.rsplit("/", 1)[1].removesuffix(".xml")
+        until(lambda: marker.exists() and marker.read_text(), "the handler runs")
+        dismissed = client.get(f"?service=WPS&version=1.0.0&request=Dismiss&executionId={job_id}")
+        assert dismissed.status_code == 200, dismissed.data
+        until(lambda: not psutil.pid_exists(int(marker.read_text())), "the handler's process has ended")
+        ended = client.get(location.removeprefix("http://localhost"))
+        assert "dismissed" in ended.text and ended.xpath("//*[local-name()='ProcessFailed']")
+        folder = JobFolder(job_path(short.settings.storage.root, job_id))
+        assert folder.attempt(1).stdout.read_text() == "said by the handler\n"
+    finally:
+        short.close()
 
 
 WSGI = """

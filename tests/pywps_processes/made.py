@@ -1,8 +1,11 @@
 """Processes that PyWPS itself cannot send to another machine: made at run time, or of closures."""
 
 import atexit
+import os
 import sqlite3
 import threading
+import time
+from pathlib import Path
 
 from pywps import LiteralInput, LiteralOutput, Process
 
@@ -23,6 +26,26 @@ def greeter(identifier, word):
         title=f"Says {word}",
         inputs=[LiteralInput("name", "Name", data_type="string")],
         outputs=[LiteralOutput("greeting", "Greeting", data_type="string")],
+        store_supported=True,
+        status_supported=True,
+    )
+
+
+def endless(marker):
+    """A process that leaves its process id in a file, says something, and does not end by itself."""
+
+    def handle(request, response):
+        print("said by the handler", flush=True)
+        response.update_status("it goes on", 5)
+        Path(marker).write_text(str(os.getpid()))
+        while True:
+            time.sleep(0.1)
+
+    return Process(
+        handle,
+        identifier="endless",
+        title="Endless",
+        outputs=[LiteralOutput("nothing", "Nothing", data_type="string")],
         store_supported=True,
         status_supported=True,
     )
