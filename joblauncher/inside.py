@@ -192,10 +192,18 @@ def _run(
         report=_Reporter(progress).report,
         on_time_warning=signals.on_time_warning,
         outputs_url=manifest.outputs_url,
+        entered=_entered(manifest, attempt),
     )
     outputs = runnable.run(checked.request, given, RunFolders(job, attempt.work, attempt.outputs))
     signals.armed = False
     return _success(outputs)
+
+
+def _entered(manifest: Manifest, attempt: AttemptFolder) -> tuple[str, ...]:
+    """What comes before a command of the process, so that it runs in the job's container."""
+    if manifest.container is None or not manifest.container.commands:
+        return ()
+    return manifest.container.entered(attempt.path.name)
 
 
 def _resources(stated: Mapping[str, Any]) -> Resources:

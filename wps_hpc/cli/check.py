@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from wps_hpc.cli.main import EXIT_FAILED, Chosen
 from wps_hpc.clusters.cluster import Cluster, build_clusters
+from wps_hpc.clusters.containers import judge
 from wps_hpc.config import ConfigError, Settings, is_loopback
 from wps_hpc.health import LOW_SPACE, read_report
 from wps_hpc.jobs.store import StoreError, open_store
@@ -183,7 +184,7 @@ def file_system(path: Path, mounts: str | None = None) -> str:
 
 def check_processes(settings: Settings) -> Iterator[Finding]:
     """Whether every process can be loaded, and whether there is one."""
-    catalogue = Catalogue.of(settings.processes)
+    catalogue = Catalogue.of(settings.processes, judge(settings))
     catalogue.reload()
     for origin, problem in catalogue.problems.items():
         yield Finding(PROBLEM, f"processes: {origin}: {problem}")
