@@ -51,7 +51,7 @@ for word; do
     shift
     case $part:$word in
     environment:--version)
-        "$program" --version
+        "$program" --version >&2
         continue
         ;;
     environment:--)

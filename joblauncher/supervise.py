@@ -24,6 +24,8 @@ _CHUNK = 1 << 16
 #: Seconds between two looks at the tree's memory; tighter where a limit is enforced.
 _SAMPLE = 1.0
 _SAMPLE_ENFORCED = 0.1
+#: Within a container a signal may come twice, directly and passed on by the runtime: within so many seconds it is one.
+_ECHO = 1.0
 #: The warning comes so long before the walltime, or a tenth of it, whichever is less.
 _WARNING = 60.0
 #: The largest outcome, in bytes, and the longest line of progress.
@@ -103,6 +105,7 @@ class Supervision:
         self._report = bytearray()
         self._stopped: Optional[str] = None
         self._ended = False
+        self._warned = -_NEVER
         self._peak_mb = 0.0
         self._oom_before = kernel.oom_kills()
         self._last_turn = self._began
@@ -242,7 +245,10 @@ class Supervision:
                 self._stop(CANCELLED)
 
     def _warn(self) -> None:
-        self._command(reaper.WARN)
+        now = time.monotonic()
+        if now - self._warned >= _ECHO:
+            self._warned = now
+            self._command(reaper.WARN)
 
     def _on_walltime(self) -> None:
         self._stop(WALLTIME)

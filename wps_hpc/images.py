@@ -86,6 +86,8 @@ def examples() -> Contents:
     data = [Path("/usr/share", name) for name in ("gdal", "proj")] if gdal else []
     return Contents(
         Processes(modules=tuple(f"wps_hpc.examples.{name}" for name in names)),
+        # They import these only where they use them.
+        distributions=tuple(_applicable(metadata.requires("wps-hpc") or (), "examples")),
         programs=("gdal_contour",) if gdal else (),
         paths=tuple(path for path in data if path.is_dir()),
     )
@@ -279,10 +281,12 @@ def closure(names: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def _applicable(required: Iterable[str]) -> Iterator[str]:
+def _applicable(required: Iterable[str], extra: str = "") -> Iterator[str]:
+    """The names of requirements that hold here: those of an extra alone, else those without any."""
     for text in required:
         requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if always != bool(extra) and (always or requirement.marker.evaluate({"extra": extra})):  # type: ignore[union-attr]
             yield requirement.name
 
 

@@ -152,7 +152,7 @@ def podman() -> Iterator[tuple[str, dict[str, str]]]:
         ordinary.run(sys.executable, "-m", "wps_hpc.cli", *build, environment=environment)
         yield "localhost/wps:1", variables
     finally:
-        ordinary.run(
-            "podman", "unshare", "rm", "-rf", str(folder / "graph"), str(folder / "run"), environment=environment
-        )
+        ordinary.run("podman", "system", "reset", "--force", environment=environment)
+        # The keeper of the account's user namespace stays otherwise.
+        ordinary.run("podman", "system", "migrate", environment=environment)
         shutil.rmtree(folder)

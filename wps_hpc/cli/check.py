@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from wps_hpc.cli.main import EXIT_FAILED, Chosen
 from wps_hpc.clusters.cluster import Cluster, build_clusters
-from wps_hpc.clusters.containers import judge
+from wps_hpc.clusters.containers import configured, judge
 from wps_hpc.config import ConfigError, Settings, is_loopback
 from wps_hpc.health import LOW_SPACE, read_report
 from wps_hpc.jobs.store import StoreError, open_store
@@ -251,6 +251,20 @@ def check_cluster(settings: Settings, cluster: Cluster, timeout: float) -> Itera
         f"({report.uid}) with Python {report.python} ({report.executable}) and wrote to {report.folder}",
     )
     yield from check_node(cluster.name, report)
+    yield from check_container(cluster, report)
+
+
+def check_container(cluster: Cluster, report: ProbeReport) -> Iterator[Finding]:
+    """What a probe found of the container that it ran in, if there is to be one."""
+    own = configured(cluster.settings)
+    if own is None:
+        return
+    inside = "in a container" if own.inside == "launcher" else "commands run in a container"
+    mounts = ", ".join(dict.fromkeys(report.mounts)) or "nothing of the node"
+    interfaces = [name for name in report.interfaces if name != "lo"]
+    network = f"the network interfaces {', '.join(interfaces)}" if interfaces else "no network"
+    text = f"{inside} of {report.runtime or own.runtime}, image {own.image}: it sees {mounts}, and has {network}"
+    yield Finding(OK if not interfaces else NOTE, f"cluster {cluster.name}: {text}")
 
 
 def check_node(name: str, report: ProbeReport) -> Iterator[Finding]:

@@ -194,7 +194,8 @@ def entry(
 
 def _assigned(settings: config.Cluster, own: config.Container) -> Iterator[str]:
     for name, value in {**settings.environment, **own.env}.items():
-        if _NAME.fullmatch(name):
+        # What is for the runtime itself is no job's.
+        if _NAME.fullmatch(name) and not name.startswith(("APPTAINER", "SINGULARITY")):
             yield f"{name}={value}"
 
 
