@@ -40,7 +40,7 @@ if [ -n "$family" ]; then
     # A scheduler that signals every process of a job must not end the one that mounts the image: whatever the process
     # needs for its last words is still in there. What is ignored stays so: libfuse takes no signal that is.
     mounts=$(command -v squashfuse_ll) &&
-        printf "%s\n" "#!/bin/sh" "trap \"\" TERM HUP INT" "exec \"\${0%/*}/mounts\" \"\$@\"" >"$attempt/.container/squashfuse_ll" &&
+        printf "%s\n" "#!/bin/sh" "trap \"\" TERM HUP INT USR1 USR2 XCPU" "exec \"\${0%/*}/mounts\" \"\$@\"" >"$attempt/.container/squashfuse_ll" &&
         chmod 700 "$attempt/.container/squashfuse_ll" &&
         ln -sfn "$mounts" "$attempt/.container/mounts" &&
         PATH=$attempt/.container:$PATH

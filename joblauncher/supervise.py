@@ -24,8 +24,6 @@ _CHUNK = 1 << 16
 #: Seconds between two looks at the tree's memory; tighter where a limit is enforced.
 _SAMPLE = 1.0
 _SAMPLE_ENFORCED = 0.1
-#: Within a container a signal may come twice, directly and passed on by the runtime: within so many seconds it is one.
-_ECHO = 1.0
 #: The warning comes so long before the walltime, or a tenth of it, whichever is less.
 _WARNING = 60.0
 #: The largest outcome, in bytes, and the longest line of progress.
@@ -46,7 +44,7 @@ class Signals:
     """
 
     def __init__(self, notified: bool = False) -> None:
-        self._notified = notified
+        self.notified = notified
         self.names: list[str] = []
         self.unseen: list[str] = []
         self._interrupting = False
@@ -82,10 +80,10 @@ class Signals:
 
     def _take(self, number: int, _frame: object) -> None:
         name = signal.Signals(number).name
-        if self._notified and name == "SIGUSR2":
+        if self.notified and name == "SIGUSR2":
             name = "SIGTERM"
         self.unseen.append(name)
-        if name != "SIGCONT" and not (self._notified and name == "SIGUSR1"):
+        if name != "SIGCONT" and not (self.notified and name == "SIGUSR1"):
             self.names.append(name)
         if self._interrupting and name in CANCELS:
             raise Interrupted
@@ -105,7 +103,6 @@ class Supervision:
         self._report = bytearray()
         self._stopped: Optional[str] = None
         self._ended = False
-        self._warned = -_NEVER
         self._peak_mb = 0.0
         self._oom_before = kernel.oom_kills()
         self._last_turn = self._began
@@ -245,10 +242,7 @@ class Supervision:
                 self._stop(CANCELLED)
 
     def _warn(self) -> None:
-        now = time.monotonic()
-        if now - self._warned >= _ECHO:
-            self._warned = now
-            self._command(reaper.WARN)
+        self._command(reaper.WARN)
 
     def _on_walltime(self) -> None:
         self._stop(WALLTIME)

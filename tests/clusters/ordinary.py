@@ -112,7 +112,7 @@ class OrdinarySite(Site):
     def said(self, job: Job) -> str:
         """What the last attempt of a job and its container had to say."""
         attempt = self.job_folder(job).attempt(max(1, self.job(job.id).attempt))
-        logs = (attempt.container_log, attempt.stderr, self.job_folder(job).batch_log)
+        logs = (attempt.container_log, attempt.stderr, self.job_folder(job).batch_log, attempt.result)
         return "\n".join(path.read_text(errors="replace") for path in logs if path.exists())
 
     def inside(self, job: Job) -> list[int]:

@@ -202,7 +202,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
         "raster": by_address("jacksboro_dem.tif", "image/tiff; application=geotiff"),
         "zones": by_address("jacksboro_zones.geojson", "application/geo+json"),
     },
-    "time_mean": {"series": by_address("pacific_winds.nc", "application/x-netcdf"), "variable": "u"},
+    "time_mean": {"series": by_address("pacific_winds.nc", "application/x-netcdf"), "variable": "uwnd"},
 }
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ HOW = "install Debian's packages for it (make services) and run the tests as roo
 #: What an image is made of beside installed packages.
 SOURCES = ("wps_hpc/images.py", "wps_hpc/clusters/containers.py", "examples/*.py")
 
+PODMAN_IMAGE = "localhost/wps:1"
 CONTAINERS_CONF = """
 [containers]
 # The defaults are above what this host lets an account have.
@@ -76,10 +78,9 @@ def runs_apptainer() -> bool:
     )
 
 
-@pytest.fixture(scope="session")
-def images() -> Iterator[Path]:
+@contextmanager
+def public_images() -> Iterator[Path]:
     """A folder that every account can read, with ``examples.sif``: Python, the examples, and what they need."""
-    require("Apptainer", runs_apptainer(), HOW)
     ordinary.make_account()
     kept = KEPT / f"examples-{_fingerprint()}.sif"
     if not kept.exists():
@@ -91,6 +92,14 @@ def images() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def images() -> Iterator[Path]:
+    """A folder of images that every account can read; see public_images."""
+    require("Apptainer", runs_apptainer(), HOW)
+    with public_images() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -128,16 +137,19 @@ def bare_image(images: Path) -> Path:
     return image
 
 
-@pytest.fixture(scope="session")
-def podman() -> Iterator[tuple[str, dict[str, str]]]:
-    """An image of that account's podman by its name, and the variables that the program needs."""
-    installed = os.geteuid() == 0 and all(shutil.which(name) for name in ("podman", "runc", "newuidmap"))
-    require("podman", installed, HOW)
+def runs_podman() -> bool:
+    """Whether an ordinary account can have containers of podman's here."""
+    return os.geteuid() == 0 and all(shutil.which(name) for name in ("podman", "runc", "newuidmap"))
+
+
+@contextmanager
+def own_podman() -> Iterator[tuple[str, dict[str, str]]]:
+    """An image that podman has for the ordinary account, by its name, and the variables that the program needs."""
     ordinary.make_account()
     folder = Path(tempfile.mkdtemp(prefix="wps-hpc-podman-"))
     (folder / "containers.conf").write_text(CONTAINERS_CONF)
     (folder / "storage.conf").write_text(STORAGE_CONF.format(folder=folder))
-    (folder / "wps-hpc.toml").write_text('[clusters.local.container]\nruntime = "podman"\nimage = "localhost/wps:1"\n')
+    (folder / "wps-hpc.toml").write_text(f'[clusters.local.container]\nruntime = "podman"\nimage = "{PODMAN_IMAGE}"\n')
     for path in (folder, *folder.iterdir()):
         shutil.chown(path, ordinary.ORDINARY, ordinary.ORDINARY)
     variables = {
@@ -148,11 +160,19 @@ def podman() -> Iterator[tuple[str, dict[str, str]]]:
     }
     environment = {**ordinary.clean(), **variables}
     try:
-        build = ("--config", str(folder / "wps-hpc.toml"), "image", "build", "localhost/wps:1")
+        build = ("--config", str(folder / "wps-hpc.toml"), "image", "build", PODMAN_IMAGE)
         ordinary.run(sys.executable, "-m", "wps_hpc.cli", *build, environment=environment)
-        yield "localhost/wps:1", variables
+        yield PODMAN_IMAGE, variables
     finally:
         ordinary.run("podman", "system", "reset", "--force", environment=environment)
         # The keeper of the account's user namespace stays otherwise.
         ordinary.run("podman", "system", "migrate", environment=environment)
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def podman() -> Iterator[tuple[str, dict[str, str]]]:
+    """An image of podman's, and the variables that the program needs; see own_podman."""
+    require("podman", runs_podman(), HOW)
+    with own_podman() as found:
+        yield found
