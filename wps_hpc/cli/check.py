@@ -195,6 +195,17 @@ def check_processes(settings: Settings) -> Iterator[Finding]:
         yield Finding(NOTE, "no process is on offer; name modules or folders under [processes]")
 
 
+def check_containers(settings: Settings) -> Iterator[Finding]:
+    """Whether some jobs run in a container and others of the same processes in none."""
+    contained = [name for name, cluster in settings.clusters.items() if configured(cluster)]
+    if contained and "local" not in contained:
+        yield Finding(
+            NOTE,
+            f"jobs on {', '.join(contained)} run in containers, those on local do not: synchronous calls of processes "
+            'with sync="local" run there (clusters.local.container)',
+        )
+
+
 def check_clock(settings: Settings) -> Iterator[Finding]:
     """Whether this host's clock was ever set."""
     if time.time() < EARLIEST_TIME:
@@ -220,6 +231,7 @@ CHECKS: tuple[Check, ...] = (
     check_folders,
     check_database,
     check_processes,
+    check_containers,
     check_worker,
 )
 
