@@ -45,7 +45,9 @@ def contained(request: pytest.FixtureRequest, images: Path) -> Iterator[Containe
         more=container,
     )
     with ordinary_site(cluster="hpc", clusters=table, modules=EXAMPLES, parallel=20) as site:
-        yield Contained(system, site, site.execute("end", how="clean", started="here", minutes=1))
+        # Slurm counts in minutes; the launcher keeps the limit where Grid Engine is.
+        wish = "" if isinstance(system, SlurmSystem) else "resources=walltime_s=8"
+        yield Contained(system, site, site.execute("end", how="clean", started="here", minutes=1, resources=wish))
         for job in site.store.list_jobs(limit=100):
             submission = site.store.submission(job.submission_id or 0)
             if submission is not None and not job.scheduler_gone:
