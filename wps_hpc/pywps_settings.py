@@ -245,7 +245,10 @@ def _mode(carried: Carried, value: str) -> None:
             "mode = scheduler: jobs go to Slurm by its own commands, without DRMAA; clusters.hpc.scheduler names others"
         )
     elif mode == "docker":
-        carried.notes.append("mode = docker: jobs are run as local processes; there are no containers yet")
+        carried.notes.append(
+            "mode = docker: jobs are run as local processes; a container for each is to be had by a table "
+            "clusters.local.container, with an image that need not have this server in it"
+        )
     elif mode not in ("default", "multiprocessing"):
         raise ValueError("no such mode")
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wps_hpc.clusters.containers import judge
 from wps_hpc.clusters.transports.base import TransportError
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
 from wps_hpc.config import Settings, absolute, load_settings, nested, parse_settings
@@ -46,9 +47,8 @@ class PywpsService:
         """``temporary`` is a folder to be removed with the service."""
         self.settings = settings
         self._temporary = temporary
-        self._catalogue = Catalogue(
-            settings.processes.modules, settings.processes.folders, settings.processes.pywps_config, processes
-        )
+        own = settings.processes
+        self._catalogue = Catalogue(own.modules, own.folders, own.pywps_config, processes, judge(settings))
         self._catalogue.reload()
         self.processes: Mapping[str, Any] = {
             entry.description.identifier: getattr(entry.runnable, "process", entry.runnable)

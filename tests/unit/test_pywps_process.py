@@ -24,7 +24,7 @@ from joblauncher.formats.records import RequestRecord
 from joblauncher.formats.values import FileValue, LiteralValue
 from tests.pywps_processes.made import greeter, power
 from tests.pywps_processes.Shadowed import Shadowed
-from wps_hpc import ProcessError, Resources
+from wps_hpc import Container, ProcessError, Resources
 from wps_hpc.processes import payload
 from wps_hpc.processes.catalogue import Catalogue
 from wps_hpc.processes.description import AllowedRange, DescriptionError, LiteralData
@@ -422,8 +422,10 @@ def test_bounding_boxes_keep_their_systems() -> None:
 def test_attributes_that_pywps_does_not_know() -> None:
     process: Any = simple()
     process.resources, process.sync, process.restartable = Resources(cores=4), "cluster", True
+    process.container = Container("/images/a.sif")
     found = adapted(process).description
     assert (found.resources, found.sync, found.restartable) == (Resources(cores=4), "cluster", True)
+    assert found.container == Container("/images/a.sif")
 
 
 def test_a_default_outside_of_the_allowed_names_the_input() -> None:

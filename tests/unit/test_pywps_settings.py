@@ -122,7 +122,7 @@ def test_what_is_not_carried_over_is_said(tmp_path: Path) -> None:
         ("[server]\nmaxsingleinputsize = 0", "without a limit"),
         ("[server]\nnonsense = 1", "[server] nonsense is not an option of PyWPS"),
         ("[server]\nurl = https://example.org/geo", "https://example.org/geo/wps"),
-        ("[processing]\nmode = docker", "no containers yet"),
+        ("[processing]\nmode = docker", "clusters.local.container"),
         ("[processing]\ndrmaa_native_specification = -l h_rt=60 -pe smp 4", "not options of sbatch"),
     ],
 )

@@ -22,6 +22,7 @@ from joblauncher.formats.records import (
     EXIT_REFUSED,
     Failure,
 )
+from wps_hpc.clusters import containers
 from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobWord, Known, Phase, QueryAnswer
 from wps_hpc.jobs.job import Job, JobState, Submission
@@ -247,6 +248,8 @@ def _ending(left: Left, word: JobWord, completed: bool) -> Failure:
             signal=signal,
             detail=seen,
         )
+    if (failure := _not_started(left, seen)) is not None:
+        return failure
     if signal:
         return Failure("signal", f"The job was killed by signal {signal}.", signal=signal, detail=seen)
     if completed:
@@ -254,6 +257,13 @@ def _ending(left: Left, word: JobWord, completed: bool) -> Failure:
     if exit_code is None:
         return Failure("exit code", word.reason or "The job ended with an unknown exit code.", detail=seen)
     return Failure("exit code", f"The job ended with exit code {exit_code}.", exit_code=exit_code, detail=seen)
+
+
+def _not_started(left: Left, seen: str) -> Failure | None:
+    """The failure of a job whose container ended, and no launcher of it took the attempt."""
+    if left.exit is None or left.container is None or left.claimed or left.exit.exit_code in (0, *_LAUNCHER_EXITS):
+        return None
+    return containers.not_started(left.container, left.exit.exit_code, left.exit.signal, seen)
 
 
 def _not_found(job: Job, left: Left, answer: NotFound, now: float, since: float | None, graces: Graces) -> Verdict:
@@ -267,6 +277,8 @@ def _not_found(job: Job, left: Left, answer: NotFound, now: float, since: float 
 
 def _vanished(left: Left) -> Failure:
     seen = f"the scheduler does not know the job; job folder: {left.described()}"
+    if (failure := _not_started(left, seen)) is not None:
+        return failure
     if left.exit is not None and left.exit.signal:
         text = f"The job was killed by signal {left.exit.signal} on {left.exit.host}."
         return Failure("signal", text, signal=left.exit.signal, detail=seen)

@@ -23,6 +23,7 @@ from wps_hpc.processes.description import (
     AllowedRange,
     BoundingBoxData,
     ComplexData,
+    Container,
     DescriptionError,
     Format,
     Input,
@@ -44,10 +45,11 @@ Data = Union[LiteralData, ComplexData, BoundingBoxData]
 def describe(process: Any) -> ProcessDescription:
     """The description of a ``pywps.Process``; raises DescriptionError, naming input or output, for what it cannot say.
 
-    Three attributes that PyWPS does not know are honoured where a process has them: ``resources`` (a Resources),
-    ``sync`` (where a synchronous call runs) and ``restartable``.
+    Four attributes that PyWPS does not know are honoured where a process has them: ``resources`` (a Resources),
+    ``sync`` (where a synchronous call runs), ``restartable`` and ``container`` (a Container).
     """
     resources, sync = getattr(process, "resources", None), getattr(process, "sync", None)
+    container = getattr(process, "container", None)
     return ProcessDescription(
         **_words(process),
         version=str(process.version),
@@ -59,6 +61,7 @@ def describe(process: Any) -> ProcessDescription:
         sync=sync if sync in SYNC_PLACES else "local",
         resources=resources if isinstance(resources, Resources) else Resources(),
         restartable=getattr(process, "restartable", None) is True,
+        container=container if isinstance(container, Container) else Container(),
     )
 
 
