@@ -186,12 +186,13 @@ class Packer:
         )
 
     def _order(self, cluster: Cluster, folder: JobFolder, manifest: Manifest, digest: str, token: str) -> JobOrder:
-        launcher = (cluster.python, str(self.launcher), "--digest", digest, "--folder", str(folder.path))
+        there = cluster.there(folder.path)
+        launcher = (cluster.python, cluster.there(self.launcher), "--digest", digest, "--folder", there)
         order = JobOrder(
             token=token,
             job_id=manifest.job,
             script="",
-            folder=str(folder.path),
+            folder=there,
             launcher=launcher,
             submission=manifest.submission,
             resources=Resources(**manifest.resources),
