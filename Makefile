@@ -8,7 +8,7 @@ ifeq ($(CI),true)
 export WPS_HPC_REQUIRE_CLUSTERS := 1
 endif
 
-.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas conformance bench bench-slurm bench-gridengine bench-containers clean
+.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas conformance bench bench-slurm bench-gridengine bench-containers bench-transports clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 21
@@ -79,6 +79,9 @@ bench-gridengine: venv services ## asynchronous jobs beside PyWPS's scheduler mo
 
 bench-containers: venv services ## the start of a launcher in each container runtime beside a bare one (root)
 	PYTHONPATH=. $(PY) benchmarks/containers.py
+
+bench-transports: venv services ## one scheduler command here, and over either kind of SSH connection
+	PYTHONPATH=. $(PY) benchmarks/transports.py
 
 clean: ## remove what was built or cached (not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.images

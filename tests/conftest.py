@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.services.slurm",
     "tests.services.gridengine",
     "tests.services.containers",
+    "tests.services.sshd",
 ]
 
 

@@ -29,21 +29,24 @@ declare -A proof=(
   [slurm-wlm-torque]="ls $unpacked/slurm-wlm-torque/usr/bin/qsub"
   [apptainer]='apptainer --version && [[ $(stat -c %a /dev/fuse) == *6 ]]'
   [podman]='command -v podman && command -v runc && command -v newuidmap'
+  [openssh-server]="(ls /usr/sbin/sshd || ls $unpacked/openssh-server/usr/sbin/sshd) && command -v ssh ssh-keygen"
 )
 # A Slurm with accounting. Where Debian would start its daemons, the tests' own ones still have their own ports.
 slurm=(munge slurm-client slurmctld slurmd slurmdbd slurm-wlm-basic-plugins slurm-wlm-mysql-plugin mariadb-server)
 
-[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque apptainer podman
+[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque apptainer podman openssh-server
 # What is unpacked for one name, and what is installed for it.
 declare -A unpacks=(
   [gridengine]='gridengine-master gridengine-exec gridengine-client gridengine-common gridengine-drmaa1.0'
   [slurm-wlm-torque]='slurm-wlm-torque libslurm-perl libslurmdb-perl libswitch-perl libslurm38'
+  [openssh-server]='openssh-server openssh-sftp-server'
 )
 declare -A needs=(
   [gridengine]='libmunge2 libhwloc15 libjemalloc2 libtirpc3 gcc libc6-dev'
   [slurm-wlm-torque]='perl'
   # Its own choice, crun, does not run where both versions of control groups are mounted.
   [podman]='podman runc uidmap'
+  [openssh-server]='openssh-client libwrap0'
 )
 # What is more than a package of this release has a program of its own beside this one.
 declare -A program=([apptainer]=apptainer.sh)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from jinja2 import Template
@@ -20,6 +21,7 @@ from jinja2 import Template
 from joblauncher.formats.records import Container
 from wps_hpc import config
 from wps_hpc.clusters import containers, scripts
+from wps_hpc.clusters.connections import open_ssh
 from wps_hpc.clusters.environment import CARRIED, clean_environment
 from wps_hpc.clusters.schedulers.base import (
     Control,
@@ -129,6 +131,8 @@ class Cluster:
     transport: Transport
     template: Template
     _news: _News
+    #: What ``storage.root`` is here.
+    storage: Path = Path("/")
 
     @property
     def python(self) -> str:
@@ -157,6 +161,11 @@ class Cluster:
         # What a scheduler counts itself, its script adds.
         return (*container.entered(f"{number}+"), own.python, *launcher)
 
+    def there(self, path: Path) -> str:
+        """A path below ``storage.root`` as the nodes and the login node see it."""
+        root = self.settings.root
+        return str(path if root is None else Path(root, path.relative_to(self.storage)))
+
     def render_script(self, order: JobOrder) -> str:
         """The batch script of an order (whose own ``script`` is not looked at); raises ScriptError and NoQueueFits."""
         directives = self.scheduler.directives(order)
@@ -164,8 +173,11 @@ class Cluster:
         return scripts.render_script(self.template, order, environment, directives)
 
     def _carried(self) -> Mapping[str, str]:
-        """What the script sets because the scheduler carries no variables to the job, or only in a mangled form."""
-        if self.settings.scheduler not in CARRIED_BY_SCRIPT:
+        """What the script sets because the scheduler carries no variables to the job, or only in a mangled form.
+
+        Nothing where the submit host is another one: what is set here is not meant for there.
+        """
+        if self.settings.scheduler not in CARRIED_BY_SCRIPT or self.settings.transport != "local":
             return {}
         return {name: os.environ[name] for name in CARRIED if name in os.environ}
 
@@ -287,7 +299,7 @@ SCHEDULERS: Mapping[str, Callable[[config.Cluster], Scheduler]] = {
 }
 #: Whose template a scheduler uses that has none of its own.
 TEMPLATES: Mapping[str, str] = {"openpbs": "torque"}
-#: How its commands travel.
+#: How its commands travel where the scheduler is on this host.
 TRANSPORTS: Mapping[str, Callable[[config.Storage], Transport]] = {
     "local": lambda storage: EmbeddedTransport(storage.run),
     "slurm": lambda _: LocalTransport(),
@@ -310,6 +322,8 @@ def _build(name: str, own: config.Cluster, storage: config.Storage) -> Cluster:
     if own.drmaa_library is not None and isinstance(scheduler, GridEngineScheduler):
         scheduler = DrmaaScheduler(scheduler)
         transport = DrmaaTransport(own.drmaa_library, own.command_environment, scheduler.living())
+    elif own.transport != "local":
+        transport = open_ssh(own)
     return Cluster(
         name=name,
         settings=own,
@@ -317,4 +331,5 @@ def _build(name: str, own: config.Cluster, storage: config.Storage) -> Cluster:
         transport=transport,
         template=scripts.load_template(TEMPLATES.get(own.scheduler, own.scheduler), own.template),
         _news=_News(transport, own.command_seconds),
+        storage=storage.root,
     )

@@ -206,22 +206,23 @@ class Packer:
         resources: Resources,
     ) -> Container | None:
         places = Places(
-            folder=str(folder.path),
-            attempts=str(folder.attempts),
-            launcher=str(self.launcher),
+            folder=cluster.there(folder.path),
+            attempts=cluster.there(folder.attempts),
+            launcher=cluster.there(self.launcher),
             shared=tuple(dict.fromkeys(file.path for file in shared)),
         )
         return cluster.entry(entry.description.container, places, resources, tell=self.tells)
 
     def _order(self, cluster: Cluster, folder: JobFolder, manifest: Manifest, digest: str, token: str) -> JobOrder:
-        options = (str(self.launcher), "--digest", digest, "--folder", str(folder.path))
+        there = cluster.there(folder.path)
+        options = (cluster.there(self.launcher), "--digest", digest, "--folder", there)
         launcher = cluster.started(manifest.container, manifest.submission, options)
         contained = manifest.container is not None and not manifest.container.commands
         order = JobOrder(
             token=token,
             job_id=manifest.job,
             script="",
-            folder=str(folder.path),
+            folder=there,
             launcher=launcher,
             submission=manifest.submission,
             resources=Resources(**manifest.resources),
