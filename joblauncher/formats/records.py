@@ -91,7 +91,8 @@ class Manifest:
 
     ``loads`` says how the payload finds its code: ``reference`` (an importable module), ``source`` (``module`` is the
     file ``source/<module>.py``) or ``value`` (pickled code: only the same minor Python may load it). ``outputs_url`` is
-    the address below which clients find the files of the job's outputs folder.
+    the address below which clients find the files of the job's outputs folder. ``digests`` asks for the SHA-256 of each
+    output file, because they travel to the server by another way than a shared filesystem.
     """
 
     job: str
@@ -108,6 +109,7 @@ class Manifest:
     limits: Limits = Limits()
     resources: Mapping[str, Any] = field(default_factory=dict)
     outputs_url: str = ""
+    digests: bool = False
 
 
 @dataclass(frozen=True)
