@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.services.pythons",
     "tests.services.slurm",
     "tests.services.gridengine",
+    "tests.services.sshd",
 ]
 
 

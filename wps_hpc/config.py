@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -30,6 +31,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 
 class ConfigError(Exception):
@@ -333,11 +335,80 @@ def is_reserved(scheduler: str, name: str) -> bool:
     return name in reserved or (scheduler == "slurm" and any(own.startswith(name) for own in reserved))
 
 
+#: ``[user@]host[:port]``, as ssh reads it; none that begins with a hyphen, which would be an option.
+JumpHost = Annotated[str, StringConstraints(pattern=r"^(?:[\w.-]+@)?[\w\[][\w.:\[\]-]*$")]
+#: A path where ``~`` is the server's home folder.
+HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+class Ssh(Section):
+    """The connection to a login node."""
+
+    host: Annotated[str, StringConstraints(pattern=r"^\w[\w.:-]*$")] = Field(
+        description="The login node: its name or address; with ssh_openssh, a Host of ssh's own configuration as well.",
+        examples=["login.hpc.example.org"],
+    )
+    port: int | None = Field(None, ge=1, le=65535, description="Its port; default: ssh's own.", examples=[22])
+    user: Annotated[str, StringConstraints(pattern=r"^\w[\w.@\\-]*$")] | None = Field(
+        None, description="The account there, which the jobs run as; default: ssh's own.", examples=["wps"]
+    )
+    identity_files: tuple[HomePath, ...] = Field(
+        (), description="Private keys; default: those of the server's account in ~/.ssh."
+    )
+    certificate_files: tuple[HomePath, ...] = Field(
+        (), description="User certificates, beside those that lie next to a key as KEY-cert.pub."
+    )
+    agent: bool = Field(True, description="Keys of the ssh-agent at SSH_AUTH_SOCK are offered as well.")
+    known_hosts: tuple[HomePath, ...] = Field(
+        (), description="Files with the host keys that are trusted; default: ~/.ssh/known_hosts and the system's."
+    )
+    host_key_policy: Literal["reject", "accept-new"] = Field(
+        "reject",
+        description="What becomes of a host whose key is not known: accept-new notes it in the first of known_hosts. "
+        "A key that differs from a known one is never accepted.",
+    )
+    proxy_jump: tuple[JumpHost, ...] = Field(
+        (), description="Hosts to go through, in this order, as [user@]host[:port]; the same keys open them."
+    )
+    keepalive_seconds: int = Field(15, ge=1, description="An idle connection gives a sign of life so often.")
+    connect_seconds: float = Field(
+        15.0, gt=0, description="Longest time until a connection is open, and until a command begins on it."
+    )
+    max_channels: int = Field(
+        8, ge=1, description="Commands on one connection at the same time; less than the login node's MaxSessions."
+    )
+    login_shell: bool = Field(
+        False,
+        description="Commands are started by a login shell, for a PATH that only the profile sets. Slower; better is a "
+        "PATH in command_environment.",
+    )
+    config: HomePath | None = Field(
+        None, description="ssh_openssh: ssh's configuration, instead of ~/.ssh/config.", examples=["/etc/wps-hpc/ssh"]
+    )
+    control_path: HomePath | None = Field(
+        None,
+        description="ssh_openssh: the socket of a connection that somebody else opened (a person, with a second "
+        "factor) and that is used instead of one of the server's own.",
+        examples=["/run/wps-hpc/hpc.sock"],
+    )
+
+
 class Cluster(Section):
     """One place where jobs run."""
 
     scheduler: Literal["local", "slurm", "gridengine", "torque", "openpbs"] = Field(
         "local", description="The batch system; openpbs is PBS Pro too."
+    )
+    transport: Literal["local", "ssh_paramiko", "ssh_openssh"] = Field(
+        "local",
+        description="How the scheduler's commands get there: local (this is a submit host), ssh_paramiko (or ssh; "
+        "needs the extra ssh) or ssh_openssh (the system's ssh).",
+    )
+    ssh: Ssh | None = None
+    root: Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f\x7f]*$")] | None = Field(
+        None,
+        description="The path of storage.root on the nodes and the login node; default: the same as here.",
+        examples=["/work/wps-hpc"],
     )
     python: str | None = Field(
         None,
@@ -436,6 +507,22 @@ class Cluster(Section):
                 raise ValueError(f"{shown} cannot stand in a batch script")
         return options
 
+    @field_validator("transport", mode="before")
+    @classmethod
+    def _ssh_is_paramiko(cls, transport: object) -> object:
+        return "ssh_paramiko" if transport == "ssh" else transport
+
+    @model_validator(mode="after")
+    def _transport_fits(self) -> Self:
+        if self.transport == "local":
+            return self
+        if self.ssh is None:
+            raise ValueError(f"transport {self.transport} needs a table ssh with the host")
+        if self.scheduler == "local" or self.drmaa_library is not None:
+            what = "the scheduler local" if self.scheduler == "local" else "drmaa_library"
+            raise ValueError(f"{what} works on this host only, not by transport {self.transport}")
+        return self
+
     @model_validator(mode="after")
     def _options_are_of_the_scheduler(self) -> Self:
         for name in sorted(self.model_fields_set & OPTIONS_OF.keys()):
@@ -517,12 +604,12 @@ def load_settings(path: Path | None) -> Settings:
 
 def _check_root(settings: Settings, path: Path) -> None:
     """Refuse a root that a scheduler would not take literally. It is known only once it is absolute."""
-    if "$" not in str(settings.storage.root):
-        return
     for name, cluster in settings.clusters.items():
-        if cluster.scheduler == "gridengine":
-            text = "storage.root must hold no «$»: Grid Engine takes it for a variable"
-            raise ConfigError(f"{path}: {text} (cluster {name}): {settings.storage.root}")
+        root = cluster.root or str(settings.storage.root)
+        if cluster.scheduler == "gridengine" and "$" in root:
+            option = "storage.root" if cluster.root is None else f"clusters.{name}.root"
+            text = f"{option} must hold no «$»: Grid Engine takes it for a variable"
+            raise ConfigError(f"{path}: {text} (cluster {name}): {root}")
 
 
 def parse_settings(content: Mapping[str, Any], origin: str = "configuration") -> Settings:
@@ -548,8 +635,8 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(sorted(known))}"
 
 
-#: Tables of which a configuration may have several.
-_TABLES_BY_NAME: Mapping[int | str, type[BaseModel]] = {"clusters": Cluster, "queues": Queue}
+#: Tables of which a configuration may have several, or none.
+_TABLES_BY_NAME: Mapping[int | str, type[BaseModel]] = {"clusters": Cluster, "queues": Queue, "ssh": Ssh}
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
@@ -581,12 +668,22 @@ def _absolute(settings: Settings, base: Path) -> Settings:
             update={"folders": tuple(base / folder for folder in settings.inputs.folders)}
         ),
         "clusters": {
-            name: cluster.model_copy(update={name: path and base / path for name, path in cluster.paths().items()})
+            name: cluster.model_copy(
+                update={name: path and base / path for name, path in cluster.paths().items()}
+                | {"ssh": cluster.ssh and _absolute_ssh(cluster.ssh, base)}
+            )
             for name, cluster in settings.clusters.items()
         },
         "logging": logging.model_copy(update={"file": logging.file and base / logging.file}),
     }
     return settings.model_copy(update=changes)
+
+
+def _absolute_ssh(ssh: Ssh, base: Path) -> Ssh:
+    several = ("identity_files", "certificate_files", "known_hosts")
+    changes: dict[str, Any] = {name: tuple(base / path for path in getattr(ssh, name)) for name in several}
+    changes |= {name: path and base / path for name in ("config", "control_path") for path in [getattr(ssh, name)]}
+    return ssh.model_copy(update=changes)
 
 
 def _absolute_sqlite(url: str | None, base: Path) -> str | None:
@@ -628,7 +725,7 @@ def render_template(values: Mapping[str, Any] | None = None) -> str:
 
 def _sections(given: Iterable[str]) -> dict[str, type[BaseModel]]:
     """Every table of the file with its model, in the order of the fields; one for each cluster that is ``given``."""
-    clusters = {key.rpartition(".")[0] for key in given if key.startswith("clusters.")}
+    clusters = {".".join(key.split(".")[:2]) for key in given if key.startswith("clusters.")}
     kinds = {name: field.annotation for name, field in Settings.model_fields.items()}
     sections = {n: kind for n, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
     return {**sections, "clusters.local": Cluster, **dict.fromkeys(sorted(clusters), Cluster)}
@@ -648,6 +745,10 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _option_lines(prefix: str, fields: Mapping[str, FieldInfo], given: Mapping[str, Any]) -> Iterator[str]:
     for name, field in fields.items():
+        if name in _TABLES_BY_NAME and field.default is None:
+            within = _TABLES_BY_NAME[name].model_fields
+            yield from _option_lines(prefix, {f"{name}.{option}": each for option, each in within.items()}, given)
+            continue
         yield from _comment(field.description or "")
         if (key := prefix + name) in given:
             yield f"{name} = {_toml(given[key])}"
@@ -658,7 +759,7 @@ def _option_lines(prefix: str, fields: Mapping[str, FieldInfo], given: Mapping[s
 
 def _shown_value(field: FieldInfo) -> Any:
     default = field.get_default(call_default_factory=True)
-    return field.examples[0] if default is None and field.examples else default
+    return field.examples[0] if default in (None, PydanticUndefined) and field.examples else default
 
 
 def _comment(text: str) -> list[str]:

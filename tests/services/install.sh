@@ -26,19 +26,22 @@ declare -A proof=(
   [mariadb-server]='ls /usr/sbin/mariadbd'
   [gridengine]='ls /usr/lib/gridengine/{sge_qmaster,sge_execd,qsub,qstat,libspoolc.so} /usr/lib/*/libjemalloc.so.2'
   [slurm-wlm-torque]="ls $unpacked/slurm-wlm-torque/usr/bin/qsub"
+  [openssh-server]="(ls /usr/sbin/sshd || ls $unpacked/openssh-server/usr/sbin/sshd) && command -v ssh ssh-keygen"
 )
 # A Slurm with accounting. Where Debian would start its daemons, the tests' own ones still have their own ports.
 slurm=(munge slurm-client slurmctld slurmd slurmdbd slurm-wlm-basic-plugins slurm-wlm-mysql-plugin mariadb-server)
 
-[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque
+[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque openssh-server
 # What is unpacked for one name, and what is installed for it.
 declare -A unpacks=(
   [gridengine]='gridengine-master gridengine-exec gridengine-client gridengine-common gridengine-drmaa1.0'
   [slurm-wlm-torque]='slurm-wlm-torque libslurm-perl libslurmdb-perl libswitch-perl libslurm38'
+  [openssh-server]='openssh-server openssh-sftp-server'
 )
 declare -A needs=(
   [gridengine]='libmunge2 libhwloc15 libjemalloc2 libtirpc3 gcc libc6-dev'
   [slurm-wlm-torque]='perl'
+  [openssh-server]='openssh-client libwrap0'
 )
 
 missing=()

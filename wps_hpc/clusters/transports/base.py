@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,13 @@ class TransportError(Exception):
 
 class NoSuchProgram(TransportError):
     """There is no such program where the command was to run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, may_have_run=False)
+
+
+class NoSuchFile(TransportError):
+    """There is no such file, or it is not a regular one."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, may_have_run=False)
@@ -80,3 +89,75 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go of connections; the transport is not used again."""
+
+
+class Kind(StrEnum):
+    """What a name in a folder stands for."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A name below a listed folder.
+
+    ``path`` is relative to that folder, with ``/`` between its parts; ``size`` is in bytes; ``modified`` in Unix
+    seconds by the other host's clock. A symbolic link is OTHER and never followed.
+    """
+
+    path: str
+    kind: Kind
+    size: int
+    modified: float
+
+
+#: A file travels in pieces of so many bytes, each of which gets the whole of an operation's ``timeout``.
+PIECE_BYTES = 4 << 20
+
+
+@runtime_checkable
+class FileTransport(Transport, Protocol):
+    """A transport that carries whole job folders: what staging needs where the nodes see another file system.
+
+    Every path on the other side is absolute. Every operation may be repeated, so none is ever in doubt: what raises
+    TransportError is simply done again. ``timeout`` is the longest time, in seconds, for the operation; for one that
+    moves contents, for each piece of PIECE_BYTES. What is made belongs to the connection's account alone (folders 0700,
+    files 0600, or 0700 where the source may be executed). Used by several threads at once.
+    """
+
+    def make_folders(self, folders: Sequence[str], timeout: float) -> None:
+        """Make these folders and what is missing above them; one that is there already is left as it is."""
+
+    def put_many(self, files: Mapping[str, Path], timeout: float) -> None:
+        """Copy local files to the other side: target to source. Each arrives whole, under its name at once, or not.
+
+        Called before a submission, with all of a job's files. What was there under a name is replaced; the targets'
+        folders have to be there. Small files share one round trip. On a failure some may have arrived.
+        """
+
+    def list_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> Mapping[str, tuple[Listed, ...]]:
+        """What is in each of these folders, ``depth`` levels deep, in one round trip for all of them together.
+
+        Called for all jobs of a cluster at once. A folder that is not there is not in the answer; an empty one is, with
+        nothing. What goes away meanwhile is left out.
+        """
+
+    def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:
+        """The contents of small files, in one round trip; of a larger one its first ``most`` bytes.
+
+        A file that is not there, or is no regular one, is not in the answer.
+        """
+
+    def get_part(self, source: str, offset: int, most: int, timeout: float) -> bytes:
+        """At most ``most`` bytes of a file from ``offset`` on; fewer only at its end. Raises NoSuchFile.
+
+        For what grows (a log), and to go on with a download where it was cut off.
+        """
+
+    def checksums(self, files: Sequence[str], timeout: float) -> Mapping[str, str]:
+        """The SHA-256 of each file, in hexadecimal, worked out there; what is no regular file is not in the answer."""
+
+    def remove_trees(self, paths: Sequence[str], timeout: float) -> None:
+        """Remove files, and folders with all that is in them; links are removed, not followed. What is gone is gone."""
