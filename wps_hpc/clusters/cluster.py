@@ -13,12 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from jinja2 import Template
 
 from wps_hpc import config
 from wps_hpc.clusters import scripts
+from wps_hpc.clusters.depot import Depot
 from wps_hpc.clusters.environment import CARRIED, clean_environment
 from wps_hpc.clusters.schedulers.base import (
     Control,
@@ -44,6 +46,7 @@ from wps_hpc.clusters.transports.base import (
     ChangeFeed,
     Command,
     Completed,
+    FileTransport,
     NoSuchProgram,
     Transport,
     TransportError,
@@ -51,6 +54,7 @@ from wps_hpc.clusters.transports.base import (
 from wps_hpc.clusters.transports.drmaa import DrmaaTransport
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
 from wps_hpc.clusters.transports.local import LocalTransport
+from wps_hpc.config import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +130,14 @@ class Cluster:
     transport: Transport
     template: Template
     _news: _News
+    #: The account that jobs run under; None: the one that the server itself has there.
+    account: str | None = None
+    #: Where job folders lie there, when nothing is shared.
+    depot: Depot | None = None
+
+    def there(self, path: Path) -> str:
+        """The path on the nodes of something beneath the server's storage root."""
+        return str(path) if self.depot is None else self.depot.there(path)
 
     @property
     def python(self) -> str:
@@ -285,7 +297,15 @@ def build_clusters(settings: config.Settings) -> Mapping[str, Cluster]:
     return {name: _build(name, own, settings.storage) for name, own in settings.clusters.items()}
 
 
-def _build(name: str, own: config.Cluster, storage: config.Storage) -> Cluster:
+def build_cluster(settings: config.Settings, name: str, account: str | None) -> Cluster:
+    """One cluster as an account of it sees it, with a connection of its own; raises ConfigError."""
+    own = settings.clusters[name]
+    if account is not None and own.staging != "sftp":
+        raise ConfigError(f"clusters.{name} has jobs of account {account}, but no longer the staging that they need")
+    return _build(name, own.under(account), settings.storage, account)
+
+
+def _build(name: str, own: config.Cluster, storage: config.Storage, account: str | None = None) -> Cluster:
     transport, scheduler = TRANSPORTS[own.scheduler](storage), SCHEDULERS[own.scheduler](own)
     if own.drmaa_library is not None and isinstance(scheduler, GridEngineScheduler):
         scheduler = DrmaaScheduler(scheduler)
@@ -297,4 +317,13 @@ def _build(name: str, own: config.Cluster, storage: config.Storage) -> Cluster:
         transport=transport,
         template=scripts.load_template(TEMPLATES.get(own.scheduler, own.scheduler), own.template),
         _news=_News(transport, own.command_seconds),
+        account=account,
+        depot=_depot(own, transport, storage),
     )
+
+
+def _depot(own: config.Cluster, transport: Transport, storage: config.Storage) -> Depot | None:
+    """Where job folders lie, on a cluster that they are sent to."""
+    if own.staging == "shared" or own.root is None or not isinstance(transport, FileTransport):
+        return None
+    return Depot(transport, storage.root, own.root.rstrip("/"), own.command_seconds)
