@@ -230,9 +230,13 @@ class Intake:
         )
 
     def _cluster_for(self, process: ProcessDescription, request: ExecuteRequest) -> str:
-        """Where the job runs: the default cluster, or for a call that somebody waits for beside the server."""
+        """Where the job runs: the default cluster, or for a call that somebody waits for beside the server.
+
+        Not there where owners have accounts: nobody's code is to run under the server's.
+        """
+        default = self._settings.default_cluster
         beside_the_server = request.mode is Mode.SYNC and process.sync == "local"
-        return "local" if beside_the_server else self._settings.default_cluster
+        return "local" if beside_the_server and not self._settings.clusters[default].accounts else default
 
 
 def _make(folder: JobFolder) -> None:
