@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from tests.clusters import login
 from tests.clusters.batch_system import BatchSystem
 from tests.clusters.hpc import TRUTHS
 from tests.clusters.matrix import Ends, submit_rows
 from tests.clusters.site import Site
+from wps_hpc.clusters.connections import SSH_TRANSPORTS
+from wps_hpc.clusters.transports.base import FileTransport
+from wps_hpc.clusters.transports.local import LocalTransport
 from wps_hpc.config import Limits
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.lease import Lease
@@ -44,6 +48,28 @@ def ends(system: BatchSystem) -> Iterator[Ends]:
     opened.start_worker()
     yield submit_rows(system, opened)
     system.leave(opened)
+
+
+@pytest.fixture(scope="module")
+def transports(request: pytest.FixtureRequest) -> Iterator[Callable[[str], FileTransport]]:
+    """The module's one transport of a kind, opened when it is asked for: commands of this host, or of a login node."""
+    kept: dict[str, FileTransport] = {}
+
+    def of_kind(kind: str) -> FileTransport:
+        if kind not in kept:
+            node = None if kind == "local" else request.getfixturevalue("sshd")
+            kept[kind] = LocalTransport() if node is None else SSH_TRANSPORTS[kind](login.settings(node))
+        return kept[kind]
+
+    yield of_kind
+    for transport in kept.values():
+        transport.close()
+
+
+@pytest.fixture(params=["local", *(pytest.param(kind, marks=pytest.mark.cluster) for kind in login.SSH)])
+def transport(request: pytest.FixtureRequest, transports: Callable[[str], FileTransport]) -> FileTransport:
+    """Every transport that carries commands and files."""
+    return transports(request.param)
 
 
 ROOMY = Limits(parallel=1000, queued=1000)

@@ -169,8 +169,10 @@ class FarRounds(Rounds):
     def __post_init__(self) -> None:
         self.far.batch = self.batch
         super().__post_init__()
-        depot = Depot(self.far, self.site.settings.storage.root, str(self.far.root), 5.0)
-        self.cluster = replace(self.cluster, transport=self.far, depot=depot)
+        here, there = self.site.settings.storage.root, str(self.far.root)
+        settings = self.cluster.settings.model_copy(update={"root": there})
+        depot = Depot(self.far, here, there, 5.0)
+        self.cluster = replace(self.cluster, settings=settings, transport=self.far, storage=here, depot=depot)
         self.start()
 
     def start(self) -> None:

@@ -1,5 +1,6 @@
-"""How commands and files travel: by processes of this host, and by the spooler's socket."""
+"""How commands and files travel: the contract of every transport, and the spooler's socket."""
 
+import hashlib
 import os
 import shutil
 import socket
@@ -7,16 +8,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.clusters.login import SSH
 from tests.clusters.spooling import Site, new_mark, running, running_site, wait_for
 from tests.services import require
 from wps_hpc.clusters.spooler import wire
 from wps_hpc.clusters.spooler.spool import Spool
-from wps_hpc.clusters.transports.base import Command, Completed, Transport, TransportError
+from wps_hpc.clusters.transports.base import (
+    PIECE_BYTES,
+    Command,
+    Completed,
+    FileTransport,
+    NoSuchProgram,
+    Transport,
+    TransportError,
+)
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
 from wps_hpc.clusters.transports.local import LocalTransport
 
@@ -24,112 +35,144 @@ ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 
 
-@pytest.fixture
-def local() -> LocalTransport:
-    """Commands of this host."""
-    return LocalTransport()
-
-
-def test_a_command_gets_its_input_and_gives_its_outcome(local: LocalTransport) -> None:
+def test_a_command_gets_its_input_and_gives_its_outcome(transport: Transport) -> None:
     """Standard input, both streams, the exit code."""
-    completed = local.run(Command(("sh", "-c", "cat; echo said >&2; exit 3"), stdin=b"given"), 10)
+    completed = transport.run(Command(("sh", "-c", "cat; echo said >&2; exit 3"), stdin=b"given"), 60)
     assert completed == Completed(3, "given", "said\n")
 
 
-def test_no_shell_comes_near_an_argument(local: LocalTransport) -> None:
+def test_streams_that_are_empty_are_empty(transport: Transport) -> None:
+    """And standard input has an end."""
+    assert transport.run(Command(("cat",)), 60) == Completed(0, "", "")
+
+
+def test_no_shell_comes_near_an_argument(transport: Transport) -> None:
     """One argv, element by element."""
-    assert local.run(Command(("printf", "%s|", "a b", "$HOME", "`id`", "")), 10).stdout == "a b|$HOME|`id`||"
+    words = ("a b", "$HOME", "`id`", "", "it's", '"', "\\", "!x", "*", "a\nb", "~", "-n", "c;id -un", "ü")
+    expected = "".join(f"{word}|" for word in words)
+    assert transport.run(Command(("printf", "%s|", *words)), 60).stdout == expected
 
 
-def test_a_command_gets_a_listed_environment(local: LocalTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own variables and a few of the server's; no leftovers of an outer batch job."""
+def test_a_command_gets_a_listed_environment(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own variables and a few of the host's; no leftovers of an outer batch job."""
     monkeypatch.setenv("SQUEUE_FORMAT", "%i")
-    lines = local.run(Command(("env",), env=(("SLURM_CONF", "/etc/slurm.conf"),)), 10).stdout.splitlines()
-    assert "SLURM_CONF=/etc/slurm.conf" in lines
+    own = (("SLURM_CONF", "/etc/slurm.conf"), ("ODD", "a 'b' $c\\"))
+    lines = transport.run(Command(("env",), env=own), 60).stdout.splitlines()
+    assert {"SLURM_CONF=/etc/slurm.conf", "ODD=a 'b' $c\\"} <= set(lines)
     assert {line.split("=")[0] for line in lines} >= {"PATH", "HOME", "LANG"}
     assert "SQUEUE_FORMAT=%i" not in lines
 
 
-def test_a_death_by_a_signal_is_negative(local: LocalTransport) -> None:
+def test_a_death_by_a_signal_is_negative(transport: Transport) -> None:
     """As Completed promises."""
-    assert local.run(Command(("sh", "-c", "kill -KILL $$")), 10).exit_code == -9
+    assert transport.run(Command(("sh", "-c", "kill -KILL $$")), 60).exit_code == -9
 
 
-def test_much_output_on_both_streams_does_not_block(local: LocalTransport) -> None:
-    """More than any pipe holds, on both at the same time, with input that nobody reads."""
+@pytest.mark.parametrize("code", [1, 127, 153, 255])
+def test_an_exit_code_is_not_taken_for_anything_else(transport: Transport, code: int) -> None:
+    """255 is what ssh itself exits with; 153 is qstat's «unknown job id»."""
+    assert transport.run(Command(("sh", "-c", f"exit {code}")), 60).exit_code == code
+
+
+def test_much_output_on_both_streams_does_not_block(transport: Transport) -> None:
+    """More than any pipe or window holds, on both at the same time, with input that nobody reads."""
     code = "import sys; sys.stdout.write('o' * 3_000_000); sys.stderr.write('e' * 3_000_000)"
-    completed = local.run(Command((sys.executable, "-c", code), stdin=b"i" * 1_000_000), 30)
+    completed = transport.run(Command((sys.executable, "-c", code), stdin=b"i" * 1_000_000), 60)
     assert (len(completed.stdout), len(completed.stderr)) == (3_000_000, 3_000_000)
 
 
-def test_bytes_that_are_no_text_are_replaced(local: LocalTransport) -> None:
+def test_much_goes_in_and_comes_out_as_it_went_in(transport: Transport) -> None:
+    """At the same time, in both directions."""
+    given = bytes(range(256)) * 12_000
+    hashed = transport.run(Command(("sha256sum",), stdin=given), 60).stdout
+    assert hashed.split()[0] == hashlib.sha256(given).hexdigest()
+    text = "".join(chr(33 + number % 90) for number in range(2_500_000))
+    assert transport.run(Command(("cat",), stdin=text.encode()), 60).stdout == text
+
+
+def test_bytes_that_are_no_text_are_replaced(transport: Transport) -> None:
     """A banner in another encoding is no reason to fail."""
-    assert local.run(Command(("printf", r"J\351r\364me 17")), 10).stdout == "J\ufffdr\ufffdme 17"
+    assert transport.run(Command(("printf", r"J\351r\364me 17")), 60).stdout == "J\ufffdr\ufffdme 17"
 
 
-def test_a_command_past_its_deadline_is_killed_with_its_children(local: LocalTransport) -> None:
-    """The whole process group; and it may have had its effect."""
+def test_a_command_past_its_deadline_is_killed_with_its_children(transport: Transport) -> None:
+    """The whole process group, here or there; and it may have had its effect."""
     mark = new_mark()
-    began = time.monotonic()
-    with pytest.raises(TransportError) as raised:
-        local.run(Command(("sh", "-c", f"sleep 1000 {mark} & sleep 1000 {mark}")), 0.3)
+    with pytest.raises(TransportError, match="had not ended") as raised:
+        transport.run(Command(("sh", "-c", f"sleep 1000 {mark} & sleep 1000 {mark}")), deadline(transport))
     assert raised.value.may_have_run
-    assert time.monotonic() - began < 5
     wait_for(lambda: running(mark) == [], "the end of the group")
 
 
-def test_what_left_the_group_does_not_hold_the_caller(local: LocalTransport) -> None:
+def test_what_left_the_group_does_not_hold_the_caller(transport: Transport) -> None:
     """A daemon that keeps the streams open is not waited for."""
     mark = new_mark()
-    began = time.monotonic()
     with pytest.raises(TransportError):
-        local.run(Command(("sh", "-c", f"setsid sleep 1000 {mark} & sleep 1000")), 0.3)
-    assert time.monotonic() - began < 5
+        transport.run(Command(("sh", "-c", f"setsid sleep 1000 {mark} & sleep 1000")), deadline(transport))
+    assert len(running(mark)) == 1
     for pid in running(mark):
         os.kill(pid, 9)
 
 
-@pytest.mark.parametrize("program", ["no-such-program", "/", "nul\0byte"])
-def test_a_program_that_cannot_be_started_did_not_run(local: LocalTransport, program: str) -> None:
+def deadline(transport: Transport) -> float:
+    """Long enough for a command to begin, which takes a login node a moment."""
+    return 0.3 if isinstance(transport, LocalTransport) else 5.0
+
+
+@pytest.mark.parametrize("program", ["no-such-program", "/", "/no/such/program", "nul\0byte"])
+def test_a_program_that_cannot_be_started_did_not_run(transport: Transport, program: str) -> None:
     """Certain, and so harmless to try again."""
     with pytest.raises(TransportError) as raised:
-        local.run(Command((program,)), 10)
+        transport.run(Command((program,)), 60)
     assert not raised.value.may_have_run
+    assert isinstance(raised.value, NoSuchProgram) or program in ("/", "nul\0byte")
 
 
-@pytest.fixture(params=["local", "embedded"])
-def carrier(request: pytest.FixtureRequest, tmp_path: Path) -> Transport:
-    """Either transport, for what both do with files."""
-    transports: dict[str, Transport] = {"local": LocalTransport(), "embedded": EmbeddedTransport(tmp_path / "run")}
-    return transports[request.param]
+def test_threads_share_a_transport(transport: Transport) -> None:
+    """Each gets its own answer, however many there are."""
+    numbers = range(24)
+    with ThreadPoolExecutor(len(numbers)) as pool:
+        said = pool.map(lambda number: transport.run(Command(("echo", str(number))), 120).stdout, numbers)
+        assert list(said) == [f"{number}\n" for number in numbers]
+
+
+def test_commands_announce_nothing(transport: Transport) -> None:
+    """The watcher keeps to its interval."""
+    assert transport.changes(1) is None
+
+
+@pytest.fixture(params=["local", "embedded", *(pytest.param(kind, marks=pytest.mark.cluster) for kind in SSH)])
+def carrier(request: pytest.FixtureRequest, transports: Callable[[str], FileTransport], tmp_path: Path) -> Transport:
+    """Any transport, for what all of them do with files."""
+    if request.param == "embedded":
+        return EmbeddedTransport(tmp_path / "run")
+    return transports(request.param)
 
 
 def test_files_travel_whole(carrier: Transport, tmp_path: Path) -> None:
-    """There and back, replacing what was there."""
-    (tmp_path / "source").write_bytes(b"content" * 100_000)
+    """There and back, replacing what was there; large ones in pieces."""
+    content = os.urandom(PIECE_BYTES + 4711)
+    (tmp_path / "source").write_bytes(content)
     (tmp_path / "there").write_bytes(b"old")
     carrier.put(tmp_path / "source", str(tmp_path / "there"))
     carrier.get(str(tmp_path / "there"), tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == b"content" * 100_000
+    assert (tmp_path / "back").read_bytes() == content
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["back", "source", "there"]
 
 
-def test_a_copy_that_fails_leaves_the_target_as_it_was(carrier: Transport, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [3, PIECE_BYTES + 1], ids=["small", "large"])
+def test_a_copy_that_fails_leaves_the_target_as_it_was(carrier: Transport, tmp_path: Path, size: int) -> None:
     """No source; and a target that cannot be replaced."""
-    (tmp_path / "target").write_text("old")
+    (tmp_path / "target").write_bytes(b"x" * size)
     with pytest.raises(TransportError):
         carrier.put(tmp_path / "missing", str(tmp_path / "target"))
-    assert (tmp_path / "target").read_text() == "old"
+    assert (tmp_path / "target").stat().st_size == size
     (tmp_path / "folder" / "full").mkdir(parents=True)
     with pytest.raises(TransportError):
         carrier.get(str(tmp_path / "target"), tmp_path / "folder" / "full")
+    with pytest.raises(TransportError):
+        carrier.put(tmp_path / "target", str(tmp_path / "folder" / "full"))
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["full"]
-
-
-def test_local_commands_announce_nothing(local: LocalTransport) -> None:
-    """The watcher keeps to its interval."""
-    assert local.changes(1) is None
-    local.close()
 
 
 @pytest.fixture

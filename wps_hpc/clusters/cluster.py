@@ -20,6 +20,7 @@ from jinja2 import Template
 
 from wps_hpc import config
 from wps_hpc.clusters import scripts
+from wps_hpc.clusters.connections import open_ssh
 from wps_hpc.clusters.depot import Depot
 from wps_hpc.clusters.environment import CARRIED, clean_environment
 from wps_hpc.clusters.schedulers.base import (
@@ -130,14 +131,12 @@ class Cluster:
     transport: Transport
     template: Template
     _news: _News
+    #: What ``storage.root`` is here.
+    storage: Path = Path("/")
     #: The account that jobs run under; None: the one that the server itself has there.
     account: str | None = None
     #: Where job folders lie there, when nothing is shared.
     depot: Depot | None = None
-
-    def there(self, path: Path) -> str:
-        """The path on the nodes of something beneath the server's storage root."""
-        return str(path) if self.depot is None else self.depot.there(path)
 
     @property
     def python(self) -> str:
@@ -149,6 +148,11 @@ class Cluster:
         """Jobs may be started by the spooler's fork: on the server's own Python, by no script of the site's own."""
         return self.settings.scheduler == "local" and not (self.settings.python or self.settings.template)
 
+    def there(self, path: Path) -> str:
+        """A path below ``storage.root`` as the nodes and the login node see it."""
+        root = self.settings.root
+        return str(path if root is None else Path(root, path.relative_to(self.storage)))
+
     def render_script(self, order: JobOrder) -> str:
         """The batch script of an order (whose own ``script`` is not looked at); raises ScriptError and NoQueueFits."""
         directives = self.scheduler.directives(order)
@@ -156,8 +160,11 @@ class Cluster:
         return scripts.render_script(self.template, order, environment, directives)
 
     def _carried(self) -> Mapping[str, str]:
-        """What the script sets because the scheduler carries no variables to the job, or only in a mangled form."""
-        if self.settings.scheduler not in CARRIED_BY_SCRIPT:
+        """What the script sets because the scheduler carries no variables to the job, or only in a mangled form.
+
+        Nothing where the submit host is another one: what is set here is not meant for there.
+        """
+        if self.settings.scheduler not in CARRIED_BY_SCRIPT or self.settings.transport != "local":
             return {}
         return {name: os.environ[name] for name in CARRIED if name in os.environ}
 
@@ -279,7 +286,7 @@ SCHEDULERS: Mapping[str, Callable[[config.Cluster], Scheduler]] = {
 }
 #: Whose template a scheduler uses that has none of its own.
 TEMPLATES: Mapping[str, str] = {"openpbs": "torque"}
-#: How its commands travel.
+#: How its commands travel where the scheduler is on this host.
 TRANSPORTS: Mapping[str, Callable[[config.Storage], Transport]] = {
     "local": lambda storage: EmbeddedTransport(storage.run),
     "slurm": lambda _: LocalTransport(),
@@ -310,6 +317,8 @@ def _build(name: str, own: config.Cluster, storage: config.Storage, account: str
     if own.drmaa_library is not None and isinstance(scheduler, GridEngineScheduler):
         scheduler = DrmaaScheduler(scheduler)
         transport = DrmaaTransport(own.drmaa_library, own.command_environment, scheduler.living())
+    elif own.transport != "local":
+        transport = open_ssh(own)
     return Cluster(
         name=name,
         settings=own,
@@ -317,6 +326,7 @@ def _build(name: str, own: config.Cluster, storage: config.Storage, account: str
         transport=transport,
         template=scripts.load_template(TEMPLATES.get(own.scheduler, own.scheduler), own.template),
         _news=_News(transport, own.command_seconds),
+        storage=storage.root,
         account=account,
         depot=_depot(own, transport, storage),
     )

@@ -11,16 +11,18 @@ import uuid
 from pathlib import Path
 
 from wps_hpc.clusters.environment import clean_environment
-from wps_hpc.clusters.transports.base import ChangeFeed, Command, Completed, NoSuchProgram, TransportError
+from wps_hpc.clusters.transports.base import Command, NoSuchProgram, TransportError
+from wps_hpc.clusters.transports.files import CommandFiles
+from wps_hpc.clusters.transports.remote import Output
 
 #: After its command was killed, what holds on to the streams gets so long. Seconds.
 _DRAIN_SECONDS = 1.0
 
 
-class LocalTransport:
+class LocalTransport(CommandFiles):
     """Runs commands as child processes: no shell, an explicit environment, the given standard input."""
 
-    def run(self, command: Command, timeout: float) -> Completed:
+    def output(self, command: Command, timeout: float) -> Output:
         """Run ``command``; at the deadline its whole process group is killed. See ``Transport.run``."""
         try:
             process = subprocess.Popen(
@@ -42,7 +44,7 @@ class LocalTransport:
                 _kill_group(process)
                 text = f"{command.argv[0]} had not ended after {timeout:g} s"
                 raise TransportError(text, may_have_run=True) from error
-        return Completed(process.returncode, _text(out), _text(err))
+        return Output(process.returncode, out, err)
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file, whole or not at all; raises TransportError."""
@@ -51,10 +53,6 @@ class LocalTransport:
     def get(self, source: str, target: Path) -> None:
         """Copy a file, whole or not at all; raises TransportError."""
         copy_whole(Path(source), target)
-
-    def changes(self, timeout: float) -> ChangeFeed | None:
-        """None: a command line tells nothing by itself."""
-        return None
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -80,7 +78,3 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     # What left the group may keep the streams open for ever: it is not waited for.
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.communicate(timeout=_DRAIN_SECONDS)
-
-
-def _text(stream: bytes) -> str:
-    return stream.decode(errors="replace")

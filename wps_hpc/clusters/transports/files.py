@@ -1,0 +1,254 @@
+"""Files by commands: what a transport does with files when all that it can do is run a command.
+
+No SFTP is spoken: a login file that prints something breaks that protocol, a site may have switched it off, and it can
+neither list many folders at once nor hash a file there. The commands are those of every login node (sh, cat, tail,
+head, base64, dd, wc, mv, mkdir, rm, xargs, sha256sum, and GNU find). Names travel over standard input, so there may be
+any number of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from wps_hpc.clusters.transports.base import (
+    PIECE_BYTES,
+    ChangeFeed,
+    Command,
+    Completed,
+    Kind,
+    Listed,
+    NoSuchFile,
+    TransportError,
+)
+from wps_hpc.clusters.transports.remote import Output
+
+#: The time for each piece of a file that travels alone, in seconds.
+PIECE_SECONDS = 120.0
+#: So many files at most share one round trip: their names stand on a command line.
+_TOGETHER = 50
+_ABSENT = 44
+_KINDS = {"f": Kind.FILE, "d": Kind.FOLDER}
+#: In no language but the one that is read here.
+_PLAIN = (("LC_ALL", "C"),)
+
+_EACH = 'for p; do if [ -L "$p" ]; then echo -; elif [ -f "$p" ]; then {}; else echo -; fi; done'
+_READ = _EACH.format('printf +; head -c {most} "$p" | base64 | tr -d "\\n"; echo')
+_HASH = _EACH.format('sha256sum <"$p"')
+_LIST = 'exec find "$@" -maxdepth {depth} -printf "%H\\0%P\\0%y\\0%s\\0%T@\\0"'
+_PART = f'if [ -L "$1" ] || [ ! -f "$1" ]; then exit {_ABSENT}; fi; exec <"$1" || exit 1; tail -c "+$2" | head -c "$3"'
+#: Sizes, modes, drafts and targets; the contents follow each other on standard input, which may have been cut off.
+_UNPACK = (
+    'umask 077; while [ $# -gt 3 ]; do if [ "$1" -gt 0 ]; then dd bs="$1" count=1 iflag=fullblock status=none of="$3"; '
+    'else : >"$3"; fi && [ "$(wc -c <"$3")" -eq "$1" ] && chmod "$2" "$3" && mv -fT -- "$3" "$4" || '
+    '{ rm -f -- "$3"; exit 1; }; shift 4; done'
+)
+_APPEND = 'umask 077; exec cat >>"$1"'
+_FINISH = 'chmod "$1" "$2" && mv -fT -- "$2" "$3"'
+
+
+class CommandFiles(ABC):
+    """What ``FileTransport`` promises, by commands that ``output`` runs."""
+
+    @abstractmethod
+    def output(self, command: Command, timeout: float) -> Output:
+        """Run a command; see ``Transport.run``, but for the bytes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """See ``Transport.close``."""
+
+    def run(self, command: Command, timeout: float) -> Completed:
+        """See ``Transport.run``."""
+        return self.output(command, timeout).completed
+
+    def changes(self, timeout: float) -> ChangeFeed | None:
+        """None: a command line tells nothing by itself."""
+        return None
+
+    def put(self, source: Path, target: str) -> None:
+        """See ``Transport.put``; a piece takes PIECE_SECONDS at most."""
+        self.put_many({target: source}, PIECE_SECONDS)
+
+    def get(self, source: str, target: Path) -> None:
+        """See ``Transport.get``; a piece takes PIECE_SECONDS at most."""
+        draft = target.with_name(_draft(target.name))
+        try:
+            with draft.open("xb") as writer:
+                for piece in self._pieces(source):
+                    writer.write(piece)
+                writer.flush()
+                os.fsync(writer.fileno())
+            draft.replace(target)
+        except OSError as error:
+            raise TransportError(f"{source} could not be copied to {target}: {error}", may_have_run=False) from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _pieces(self, source: str) -> Iterator[bytes]:
+        offset = 0
+        while piece := self.get_part(source, offset, PIECE_BYTES, PIECE_SECONDS):
+            yield piece
+            offset += len(piece)
+
+    def make_folders(self, folders: Sequence[str], timeout: float) -> None:
+        """See ``FileTransport.make_folders``."""
+        self._for_each('umask 077; exec mkdir -p -- "$@"', folders, timeout)
+
+    def put_many(self, files: Mapping[str, Path], timeout: float) -> None:
+        """See ``FileTransport.put_many``."""
+        batch: dict[str, Path] = {}
+        size = 0
+        for target, source in files.items():
+            own = _size(source)
+            if own > PIECE_BYTES:
+                self._put_large(source, target, timeout)
+                continue
+            if size + own > PIECE_BYTES or len(batch) == _TOGETHER:
+                self._put_small(batch, timeout)
+                batch, size = {}, 0
+            batch[target] = source
+            size += own
+        if batch:
+            self._put_small(batch, timeout)
+
+    def _put_small(self, files: Mapping[str, Path], timeout: float) -> None:
+        contents: list[bytes] = []
+        words: list[str] = []
+        for target, source in files.items():
+            contents.append(_content(source))
+            words += [str(len(contents[-1])), f"{_mode(source):o}", _draft_beside(target), target]
+        command = Command(("sh", "-c", _UNPACK, "sh", *words), b"".join(contents), _PLAIN)
+        self._done(command, timeout, f"put {', '.join(files)}")
+
+    def _put_large(self, source: Path, target: str, timeout: float) -> None:
+        draft = _draft_beside(target)
+        try:
+            with source.open("rb") as reader:
+                mode = f"{_mode(source):o}"
+                while piece := reader.read(PIECE_BYTES):
+                    self._done(Command(("sh", "-c", _APPEND, "sh", draft), piece, _PLAIN), timeout, f"put {target}")
+            self._done(Command(("sh", "-c", _FINISH, "sh", mode, draft, target), b"", _PLAIN), timeout, f"put {target}")
+        except OSError as error:
+            raise TransportError(f"{source}: {error.strerror}", may_have_run=False) from error
+        except TransportError:
+            self._let_go(draft, timeout)
+            raise
+
+    def _let_go(self, draft: str, timeout: float) -> None:
+        try:
+            self.remove_trees([draft], timeout)
+        except TransportError:
+            return  # of an operation that has failed already; what is left is told by its name
+
+    def list_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> Mapping[str, tuple[Listed, ...]]:
+        """See ``FileTransport.list_folders``."""
+        if not folders:
+            return {}
+        output = self._output(_LIST.format(depth=int(depth)), folders, timeout)
+        complaints = [line for line in output.stderr.splitlines() if not line.endswith(b"No such file or directory")]
+        if complaints or (output.exit_code != 0 and not output.stderr):
+            raise _failed("list folders", output)
+        return _listed(output.stdout, folders)
+
+    def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:
+        """See ``FileTransport.read_many``."""
+        lines = self._for_each(_READ.format(most=int(most)), files, timeout).splitlines()
+        try:
+            found = {file: base64.b64decode(line[1:], validate=True) for file, line in _paired(files, lines)}
+        except binascii.Error as error:
+            raise TransportError(f"read files: {error}", may_have_run=False) from error
+        return found
+
+    def get_part(self, source: str, offset: int, most: int, timeout: float) -> bytes:
+        """See ``FileTransport.get_part``."""
+        command = Command(("sh", "-c", _PART, "sh", source, str(offset + 1), str(most)), b"", _PLAIN)
+        output = self.output(command, timeout)
+        if output.exit_code == _ABSENT:
+            raise NoSuchFile(f"{source} is not there, or is no regular file")
+        return _checked(f"get {source}", output).stdout
+
+    def checksums(self, files: Sequence[str], timeout: float) -> Mapping[str, str]:
+        """See ``FileTransport.checksums``."""
+        lines = self._for_each(_HASH, files, timeout).splitlines()
+        return {file: line.split()[0].decode() for file, line in _paired(files, lines)}
+
+    def remove_trees(self, paths: Sequence[str], timeout: float) -> None:
+        """See ``FileTransport.remove_trees``."""
+        self._for_each('exec rm -rf -- "$@"', paths, timeout)
+
+    def _for_each(self, script: str, paths: Sequence[str], timeout: float) -> bytes:
+        """What a script prints that has all of these paths as its arguments, in as many runs as it takes."""
+        return _checked(script, self._output(script, paths, timeout)).stdout if paths else b""
+
+    def _output(self, script: str, paths: Sequence[str], timeout: float) -> Output:
+        given = b"\0".join(os.fsencode(path) for path in paths)
+        return self.output(Command(("xargs", "-0", "sh", "-c", script, "sh"), given, _PLAIN), timeout)
+
+    def _done(self, command: Command, timeout: float, what: str) -> None:
+        _checked(what, self.output(command, timeout))
+
+
+def _paired(files: Sequence[str], lines: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Each file with its line, without those that are not there."""
+    if len(lines) != len(files):
+        raise TransportError(f"{len(lines)} answers on {len(files)} files", may_have_run=False)
+    return ((file, line) for file, line in zip(files, lines, strict=True) if line != b"-")
+
+
+def _listed(stdout: bytes, folders: Sequence[str]) -> Mapping[str, tuple[Listed, ...]]:
+    fields = [os.fsdecode(part) for part in stdout.split(b"\0")[:-1]]
+    found: dict[str, list[Listed]] = {}
+    try:
+        for folder, path, kind, size, modified in zip(*[iter(fields)] * 5, strict=True):
+            entries = found.setdefault(folder, [])
+            if path:
+                entries.append(Listed(path, _KINDS.get(kind, Kind.OTHER), int(size), float(modified)))
+            elif kind != "d":
+                del found[folder]
+    except ValueError as error:
+        raise TransportError(f"an unreadable listing: {error}", may_have_run=False) from error
+    return {folder: tuple(found[folder]) for folder in folders if folder in found}
+
+
+def _content(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise TransportError(f"{source}: {error.strerror}", may_have_run=False) from error
+
+
+def _size(source: Path) -> int:
+    try:
+        return source.stat().st_size
+    except OSError as error:
+        raise TransportError(f"{source}: {error.strerror}", may_have_run=False) from error
+
+
+def _mode(source: Path) -> int:
+    return 0o700 if source.stat().st_mode & 0o100 else 0o600
+
+
+def _draft(name: str) -> str:
+    return f".{name}.{uuid.uuid4().hex}.tmp"
+
+
+def _draft_beside(target: str) -> str:
+    path = PurePosixPath(target)
+    return str(path.with_name(_draft(path.name)))
+
+
+def _checked(what: str, output: Output) -> Output:
+    if output.exit_code != 0:
+        raise _failed(what, output)
+    return output
+
+
+def _failed(what: str, output: Output) -> TransportError:
+    said = output.stderr.decode(errors="replace").strip() or f"exit code {output.exit_code}"
+    return TransportError(f"{what}: {said[-500:]}", may_have_run=False)

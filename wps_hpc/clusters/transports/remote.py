@@ -1,0 +1,171 @@
+"""What a login node's shell is told to run one command, and how its two streams are read. Knows no SSH library.
+
+SSH runs one string by whatever shell the account has. Ours starts ``/bin/sh`` with every word quoted. That says, on
+both streams, a random word; what login files have printed before it is noise and cut off. Then it waits for the same
+word on its standard input. Only when that has been sent may the command have run: before, whatever goes wrong is
+harmless and is done again. At the end it says another word and the exit code, on both streams: without these the end
+was not seen.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+from dataclasses import dataclass, field
+
+from wps_hpc.clusters.transports.base import Command, Completed, NoSuchProgram, TransportError
+
+#: What commands get of the login node's own environment: account and paths, and what tells a batch system's commands
+#: where it is. The rest (SQUEUE_FORMAT, SBATCH_PARTITION) would change what they do.
+PASSED_ON_THERE = (
+    *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "KRB5CCNAME"),
+    *("SLURM_CONF", "SGE_ROOT", "SGE_CELL", "SGE_CLUSTER_NAME", "SGE_QMASTER_PORT", "SGE_EXECD_PORT"),
+    *("PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER", "TORQUE_HOME"),
+)
+_ENVIRONMENT = " ".join(f'${{{name}+"{name}=${name}"}}' for name in PASSED_ON_THERE)
+_CLEAN = f'exec env -i LANG=C.UTF-8 {_ENVIRONMENT} "$@"'
+#: A closed connection ends no command there, so ``timeout`` does. A shell tells a death by signal N as 128 + N.
+_RUN = (
+    'begin=$1; end=$2; seconds=$3; shift 3; program=$(command -v "$1"); found=no; '
+    'case $program in "") ;; */*) [ -f "$program" ] && [ -x "$program" ] && found=yes ;; *) found=yes ;; esac; '
+    'printf "%s %s\\n" "$begin" "$found"; printf "%s\\n" "$begin" >&2; [ $found = yes ] || exit 127; '
+    'IFS= read -r go; [ "$go" = "$begin" ] || exit 1; '
+    'if command -v timeout >/dev/null; then timeout -s KILL "$seconds" "$@"; else "$@"; fi; code=$?; '
+    'printf "\\n%s %s\\n" "$end" "$code"; printf "\\n%s %s\\n" "$end" "$code" >&2'
+)
+#: Only these are taken for signals (HUP to TERM): TORQUE's commands have exit codes from 152 on.
+_SIGNALS = range(129, 144)
+#: So much longer than its deadline here a command may run there, in seconds: the deadline comes first.
+_LATER = 1.0
+#: So many bytes of noise are kept, to be told of.
+_NOISE_BYTES = 2000
+
+
+@dataclass(frozen=True)
+class Output:
+    """As ``Completed``, in bytes."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def completed(self) -> Completed:
+        """As text; what is no text is replaced."""
+        return Completed(self.exit_code, self.stdout.decode(errors="replace"), self.stderr.decode(errors="replace"))
+
+
+@dataclass
+class _Stream:
+    """One stream of a command: noise, the word that begins, what the command says, the word that ends."""
+
+    begin: bytes
+    end: bytes
+    content: bytearray = field(default_factory=bytearray)
+    noise: bytes = b""
+    first: bytes | None = None
+    exit_code: int | None = None
+
+    def took(self, data: bytes) -> None:
+        seen = max(0, len(self.content) - len(self.end) - 5)
+        self.content += data
+        if self.first is None and (found := re.search(rb"%s ?(\w*)\n" % self.begin, self.content)):
+            self.first = found[1]
+            self.noise = bytes(self.content[: found.start()])
+            del self.content[: found.end()]
+            seen = 0
+        if self.first is not None and self.exit_code is None:
+            self._end(seen)
+
+    def _end(self, seen: int) -> None:
+        if found := re.compile(rb"\n%s (\d+)\n" % self.end).search(self.content, seen):
+            self.exit_code = int(found[1])
+            del self.content[found.start() :]
+
+
+class Exchange:
+    """One command on its way to a login node and back; see the module."""
+
+    def __init__(self, command: Command, seconds: float, login_shell: bool = False) -> None:
+        """``seconds``: the time that the command has. Raises TransportError for one that no shell can be told."""
+        self.command = command
+        word = secrets.token_hex(8)
+        self._begin, self._end = f"wps-hpc-begin-{word}", f"wps-hpc-end-{word}"
+        self.line = self._line(seconds, login_shell)
+        self._out = _Stream(self._begin.encode(), self._end.encode())
+        self._err = _Stream(self._begin.encode(), self._end.encode())
+        self._unsent = memoryview(f"{self._begin}\n".encode() + command.stdin)
+        self._begun_to_send = False
+
+    def _line(self, seconds: float, login_shell: bool) -> str:
+        environment = [f"{name}={value}" for name, value in self.command.env]
+        wanted = (self._begin, self._end, f"{seconds + _LATER:.1f}", *self.command.argv)
+        argv = ("/bin/sh", "-c", _CLEAN, "sh", *environment, "/bin/sh", "-c", _RUN, "sh", *wanted)
+        if any("\0" in word for word in argv):
+            raise TransportError(f"{self.command.argv[0]!r} cannot be told to a shell", may_have_run=False)
+        line = f"exec {' '.join(map(_quoted, argv))}"
+        return f'exec "$SHELL" -l -c {_quoted(line)}' if login_shell else line
+
+    def took_out(self, data: bytes) -> None:
+        """Something came on standard output. Raises NoSuchProgram."""
+        self._out.took(data)
+        if self._out.first == b"no":
+            raise NoSuchProgram(f"there is no program {self.command.argv[0]} on the login node's PATH")
+
+    def took_err(self, data: bytes) -> None:
+        """Something came on standard error."""
+        self._err.took(data)
+
+    @property
+    def begun(self) -> bool:
+        """The shell there waits for the word to run the command."""
+        return self._out.first is not None
+
+    @property
+    def may_have_run(self) -> bool:
+        """The word has been sent, or a part of it."""
+        return self._begun_to_send
+
+    @property
+    def unsent(self) -> memoryview:
+        """What is to be sent now: nothing before it has begun, then the word and the command's standard input."""
+        return self._unsent if self.begun and not self.done else self._unsent[:0]
+
+    @property
+    def all_sent(self) -> bool:
+        """Nothing more will be sent: standard input can be closed."""
+        return len(self._unsent) == 0
+
+    def sending(self) -> None:
+        """What is unsent is about to be sent."""
+        self._begun_to_send = True
+
+    def sent(self, count: int) -> None:
+        """So many bytes of it were."""
+        self._unsent = self._unsent[count:]
+
+    @property
+    def done(self) -> bool:
+        """The end was seen on both streams."""
+        return self._out.exit_code is not None and self._err.exit_code is not None
+
+    @property
+    def output(self) -> Output:
+        """What became of it, once it is done."""
+        code = self._out.exit_code
+        assert code is not None
+        return Output(128 - code if code in _SIGNALS else code, bytes(self._out.content), bytes(self._err.content))
+
+    @property
+    def noise(self) -> str:
+        """What was printed before it began, or instead."""
+        streams = (self._out, self._err)
+        said = (bytes(each.content) if each.first is None else each.noise for each in streams)
+        return b"\n".join(part.strip() for part in said if part.strip())[:_NOISE_BYTES].decode(errors="replace")
+
+
+def _quoted(word: str) -> str:
+    """One word to whatever shell: csh reads an exclamation mark, and fish a backslash, within single quotes too."""
+    quoted = shlex.quote(word)
+    return re.sub(r"[!\\]", lambda found: f"'\\{found[0]}'", quoted) if quoted != word else word
