@@ -11,7 +11,7 @@ import hashlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +22,8 @@ from wps_hpc.clusters.transports.base import PIECE_BYTES, FileTransport, Kind, L
 
 log = logging.getLogger(__name__)
 
+#: So many bytes a second are hashed at least, also on a busy login node.
+_HASHED_A_SECOND = 20_000_000
 #: How deep below a job's folder the files of an attempt lie: ``attempts/<n>/<file>``.
 _ATTEMPT_DEPTH = 3
 #: Folders that are listed, and small files that are read, together.
@@ -66,10 +68,11 @@ class Depot:
         marker = self.here / f".here-{secrets.token_hex(8)}"
         marker.touch(mode=0o600)
         try:
-            found = self._listed([self.root], depth=1)
+            # The root itself may be a link.
+            found = self._listed([top := f"{self.root}/."], depth=1)
         finally:
             marker.unlink()
-        if any(entry.path == marker.name for entry in found.get(self.root, ())):
+        if any(entry.path == marker.name for entry in found.get(top, ())):
             text = f"{self.root} on the cluster is the server's own storage.root: set another root, or staging shared"
             raise TransportError(text, may_have_run=False)
         self._ready.set()
@@ -87,30 +90,36 @@ class Depot:
         self._launchers.add(target)
 
     def send(self, folder: JobFolder, files: Sequence[ListedFile], stop: Callable[[], bool] = lambda: False) -> None:
-        """Have a job's folder there: those ``files`` of it that are not there as listed, then its manifest.
+        """Have a job's folder there: those ``files`` of it that are not there as listed, and its manifest.
 
         What arrived before a cut is not sent again. Raises Stopped when ``stop`` says so between two files, and OSError
         when a file cannot be read.
         """
         self.prepare()
-        sources = {self.there(folder.path / file.path): file for file in files}
+        wanted = {self.there(folder.path / file.path): file for file in files}
+        sources = {path: folder.path / file.path for path, file in wanted.items()}
         self.transport.make_folders(sorted({str(PurePosixPath(path).parent) for path in sources}), self.timeout)
-        missing = [path for path in sources if path not in self._arrived(folder, sources)]
-        for batch in _batches(missing, sources):
+        missing = sources.keys() - self._arrived(folder, wanted)
+        large = [path for path in sources if path in missing and wanted[path].size >= PIECE_BYTES]
+        small = [path for path in sources if path in missing and wanted[path].size < PIECE_BYTES]
+        # Each large one alone, so that a cut costs one of them at most.
+        for path in large:
             if stop():
                 raise Stopped
-            self.transport.put_many({path: folder.path / sources[path].path for path in batch}, self.timeout)
-            reach(Failpoint.SEND_HALF)
-        self.transport.put_many({self.there(folder.manifest): folder.manifest}, self.timeout)
+            self.transport.put_many({path: sources[path]}, self.timeout)
+        reach(Failpoint.SEND_HALF)
+        rest = {path: sources[path] for path in small}
+        self.transport.put_many({**rest, self.there(folder.manifest): folder.manifest}, self.timeout)
 
-    def _arrived(self, folder: JobFolder, sources: Mapping[str, ListedFile]) -> Collection[str]:
+    def _arrived(self, folder: JobFolder, wanted: Mapping[str, ListedFile]) -> set[str]:
         """Those of the files that lie there already, whole."""
         top = self.there(folder.path)
         found = self._listed([top], depth=2).get(top, ())
         sizes = {f"{top}/{entry.path}": entry.size for entry in found if entry.kind is Kind.FILE}
-        same = [path for path, file in sources.items() if sizes.get(path) == file.size]
-        sums = self.transport.checksums(same, self.timeout) if same else {}
-        return {path for path in same if sums.get(path) == sources[path].sha256}
+        same = [path for path, file in wanted.items() if sizes.get(path) == file.size]
+        patience = self.timeout + sum(sizes[path] for path in same) / _HASHED_A_SECOND
+        sums = self.transport.checksums(same, patience) if same else {}
+        return {path for path in same if sums.get(path) == wanted[path].sha256}
 
     # While jobs run
 
@@ -148,23 +157,21 @@ class Depot:
         """A piece of a job's file from ``offset`` on, shorter only at its end; raises NoSuchFile too."""
         return self.transport.get_part(f"{self.folder(job_id)}/{path}", offset, most, self.timeout)
 
-    def regular(self, job_id: str, paths: Iterable[str]) -> Mapping[str, int]:
-        """Those paths below a job's folder that are regular files with no link on the way there; with their sizes.
+    def regular(self, job_id: str, folder: str, paths: Iterable[str]) -> Mapping[str, int]:
+        """Those paths that are regular files, with no link on the way there from ``folder``; with their sizes.
 
-        Walked from the job's folder down, a round trip for each level, so that nothing is listed but what leads there.
+        All are below the job's folder, in which ``folder`` is known to be one itself. Walked down from there, a round
+        trip for each level, so that nothing is listed but what leads to them.
         """
         wanted, top = set(paths), self.folder(job_id)
         parents = {str(parent) for path in wanted for parent in PurePosixPath(path).parents}
         sizes: dict[str, int] = {}
-        level = ["."]
+        level = [folder] if wanted else []
         while level:
-            prefixes = {top if path == "." else f"{top}/{path}": "" if path == "." else f"{path}/" for path in level}
-            listed = self._listed(list(prefixes), depth=1)
-            found = [
-                (prefix + entry.path, entry) for path, prefix in prefixes.items() for entry in listed.get(path, ())
-            ]
-            sizes |= {path: entry.size for path, entry in found if entry.kind is Kind.FILE and path in wanted}
-            level = [path for path, entry in found if entry.kind is Kind.FOLDER and path in parents]
+            listed = self._listed([f"{top}/{path}" for path in level], depth=1)
+            found = {f"{path}/{entry.path}": entry for path in level for entry in listed.get(f"{top}/{path}", ())}
+            sizes |= {path: entry.size for path, entry in found.items() if entry.kind is Kind.FILE and path in wanted}
+            level = [path for path, entry in found.items() if entry.kind is Kind.FOLDER and path in parents]
         return sizes
 
     # When they are over
@@ -198,13 +205,6 @@ class Depot:
         for start in range(0, len(folders), _LISTED_AT_ONCE):
             found |= self.transport.list_folders(folders[start : start + _LISTED_AT_ONCE], self.timeout, depth)
         return found
-
-
-def _batches(paths: Sequence[str], files: Mapping[str, ListedFile]) -> Iterable[list[str]]:
-    """Small files together, large ones each alone, so that a cut costs one of them at most."""
-    small = [path for path in paths if files[path].size < PIECE_BYTES]
-    yield from [small] if small else []
-    yield from ([path] for path in paths if files[path].size >= PIECE_BYTES)
 
 
 def _sha256(path: Path) -> str:

@@ -359,37 +359,40 @@ class Mirror:
     def _bring_all(self, fetch: _Fetch) -> None:
         folder = self._folder(fetch.job_id)
         paths = folder.attempt(fetch.attempt)
-        content = self._whole(fetch, _within(folder, paths.result), RESULT_LIMIT + 1)
+        there = {entry.path: entry for entry in self.depot.list_jobs([fetch.job_id]).get(fetch.job_id, ())}
+        content = self._record(fetch, there.get(_within(folder, paths.result)))
         succeeded = _state(fetch.status) == status_file.SUCCEEDED
         if content is None and (succeeded or not self._patience_is_over(fetch, fetch.tries + 1)):
             raise _Misfit(f"there is no {paths.result.name}")
         _make_parents(folder, paths.result)
         if succeeded:
-            self._bring_outputs(fetch, paths, _outputs(content or b""))
+            outputs = there.get(_within(folder, paths.outputs))
+            self._bring_outputs(fetch, paths, _outputs(content or b""), outputs)
         for target in (paths.stdout, paths.stderr, folder.batch_log):
-            self._last_of_log(fetch.job_id, target)
+            self._last_of_log(fetch.job_id, there.get(_within(folder, target)))
         if content is not None:
             write_atomic(paths.result, content)
         reach(Failpoint.FETCH_ARRIVED)
         write_atomic(paths.status, fetch.status)
 
-    def _whole(self, fetch: _Fetch, path: str, most: int) -> bytes | None:
-        """A record of up to ``most`` bytes; None when there is none, or something else in its place."""
-        if path not in self.depot.regular(fetch.job_id, [path]):
+    def _record(self, fetch: _Fetch, entry: Listed | None) -> bytes | None:
+        """The record of an attempt, cut where it is too large; None when there is none, or a link in its place."""
+        if entry is None or entry.kind is not Kind.FILE:
             return None
-        content = bytearray()
-        while len(content) < most and (part := self._piece(fetch, path, len(content), most - len(content))):
+        content, most = bytearray(), min(entry.size, RESULT_LIMIT + 1)
+        while len(content) < most and (part := self._piece(fetch, entry.path, len(content), most - len(content))):
             content += part
         return bytes(content)
 
-    def _last_of_log(self, job_id: str, target: Path) -> None:
+    def _last_of_log(self, job_id: str, entry: Listed | None) -> None:
         """The end of a log, for whoever is told of a failure. A log is no reason to lose a result."""
-        path = _within(self._folder(job_id), target)
-        size = self.depot.regular(job_id, [path]).get(path)
-        if size is not None:
-            self._appended(job_id, Listed(path, Kind.FILE, size, 0.0))
+        if entry is not None and entry.kind is Kind.FILE and entry.size:
+            self._appended(job_id, entry)
 
-    def _bring_outputs(self, fetch: _Fetch, paths: AttemptFolder, outputs: Sequence[FileValue]) -> None:
+    def _bring_outputs(
+        self, fetch: _Fetch, paths: AttemptFolder, outputs: Sequence[FileValue], within: Listed | None
+    ) -> None:
+        """The files of a success, which lie ``within`` a folder of the attempt."""
         fetch.total = sum(value.size or 0 for value in outputs)
         fetch.arrived = 0
         limit = self.settings.limits.result_bytes
@@ -400,7 +403,10 @@ class Mirror:
         folder = self._folder(fetch.job_id)
         missing = [value for value in outputs if not self._is_here(fetch, paths.path / value.path, value)]
         self._check_room(sum(value.size or 0 for value in missing))
-        there = self.depot.regular(fetch.job_id, [_within(folder, paths.path / value.path) for value in missing])
+        if missing and (within is None or within.kind is not Kind.FOLDER):
+            raise _Misfit(f"there is no folder {paths.outputs.name}")
+        wanted = [_within(folder, paths.path / value.path) for value in missing]
+        there = self.depot.regular(fetch.job_id, _within(folder, paths.outputs), wanted)
         for value in missing:
             path = _within(folder, paths.path / value.path)
             if there.get(path) != value.size:
