@@ -29,6 +29,7 @@ from wps_hpc.clusters.transports.base import (
     Listed,
     NoSuchFile,
     TransportError,
+    Unreadable,
 )
 from wps_hpc.jobs.job import Job
 from wps_hpc.jobs.mirror import Mirror
@@ -38,7 +39,8 @@ from wps_hpc.jobs.sweep import Sweeper
 
 @dataclass
 class FarSide:
-    """A file transport. ``away``: nothing gets through; ``full``: nothing can be written there.
+    """A file transport. ``away``: nothing gets through; ``full``: nothing can be written there; ``closed`` folders
+    cannot be looked into.
 
     ``cut_after`` so many more bytes of contents, in either direction, the connection breaks, once. ``counted`` has the
     operations, ``carried`` the bytes of contents in both directions, ``sent`` every file that arrived.
@@ -48,6 +50,7 @@ class FarSide:
     batch: Batch = field(default_factory=Batch)
     away: bool = False
     full: bool = False
+    closed: set[Path] = field(default_factory=set)
     cut_after: int | None = None
     counted: Counter[str] = field(default_factory=Counter)
     carried: int = 0
@@ -93,6 +96,8 @@ class FarSide:
     def list_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> Mapping[str, tuple[Listed, ...]]:
         """See ``FileTransport``."""
         self._begin("list_folders")
+        if any(Path(name) in self.closed for name in folders):
+            raise Unreadable("list folders: Permission denied")
         return {name: tuple(_listed(Path(name), "", depth)) for name in folders if Path(name).is_dir()}
 
     def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:

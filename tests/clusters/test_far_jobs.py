@@ -62,6 +62,13 @@ def watched(rounds: FarRounds, job: Job, state: JobState) -> Job:
     return rounds.site.job(job.id)
 
 
+def long_time(rounds: FarRounds) -> None:
+    """Longer than any grace, with rounds of the watcher in it."""
+    for _ in range(3):
+        rounds.pass_time(600)
+        rounds.watch()
+
+
 def output(rounds: FarRounds, job: Job, name: str) -> bytes:
     """The content of an output as a client gets it."""
     job, folder = rounds.site.job(job.id), rounds.site.job_folder(job)
@@ -476,9 +483,7 @@ def test_a_job_that_ended_while_the_connection_was_down_is_told_when_it_is_back(
     rounds.far.away = True
     rounds.wrote_files(job, answer=b"42")
     rounds.batch.say(DONE)
-    for _ in range(3):
-        rounds.pass_time(600)
-        rounds.watch()
+    long_time(rounds)
     waiting = rounds.site.job(job.id)
     assert not waiting.final and waiting.stale_since is not None
     rounds.far.away = False
@@ -490,9 +495,7 @@ def test_a_job_that_the_scheduler_has_forgotten_is_not_lost_while_the_connection
     rounds.far.away = True
     rounds.wrote_files(job, answer=b"42")
     rounds.batch.words.clear()
-    for _ in range(3):
-        rounds.pass_time(600)
-        rounds.watch()
+    long_time(rounds)
     assert not rounds.site.job(job.id).final
     rounds.far.away = False
     watched(rounds, job, JobState.SUCCEEDED)
@@ -503,12 +506,24 @@ def test_a_file_system_that_is_not_mounted_says_nothing_of_any_job(rounds: FarRo
     rounds.wrote_files(job, answer=b"42")
     rounds.batch.say(DONE)
     (rounds.far.root / "jobs").rename(rounds.far.root / "away")
-    for _ in range(3):
-        rounds.pass_time(600)
-        rounds.watch()
+    long_time(rounds)
     assert not rounds.site.job(job.id).final
     (rounds.far.root / "away").rename(rounds.far.root / "jobs")
     watched(rounds, job, JobState.SUCCEEDED)
+
+
+def test_a_job_that_closes_its_folder_hides_no_other(rounds: FarRounds) -> None:
+    jobs = rounds.submit(5)
+    for job in jobs:
+        rounds.wrote_files(job, answer=b"42")
+    rounds.far.closed = {rounds.left_in(jobs[3]).path}
+    rounds.batch.say(DONE)
+    long_time(rounds)
+    states = [rounds.site.job(job.id).state for job in jobs]
+    assert [state is JobState.SUCCEEDED for state in states] == [True, True, True, False, True]
+    assert not states[3].final and "cannot be read" in str(rounds.site.job(jobs[3].id).reason)
+    rounds.far.closed = set()
+    watched(rounds, jobs[3], JobState.SUCCEEDED)
 
 
 def test_a_folder_that_somebody_has_removed_makes_a_lost_job(rounds: FarRounds) -> None:
@@ -552,9 +567,7 @@ def test_a_full_disk_of_the_server_keeps_the_job_until_there_is_room(
     rounds.batch.say(DONE)
     usage = shutil.disk_usage(rounds.site.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
-    for _ in range(3):
-        rounds.pass_time(600)
-        rounds.watch()
+    long_time(rounds)
     waiting = rounds.site.job(job.id)
     assert not waiting.final and "the server's disk is full" in str(waiting.reason)
     monkeypatch.undo()
@@ -573,9 +586,7 @@ def test_a_disk_that_fills_while_a_status_is_stored_keeps_the_job(
 
     monkeypatch.setattr(mirror, "write_atomic", full)
     rounds.batch.say(DONE)
-    for _ in range(3):
-        rounds.pass_time(600)
-        rounds.watch()
+    long_time(rounds)
     waiting = rounds.site.job(job.id)
     assert not waiting.final and "the server's disk is full" in str(waiting.reason)
     monkeypatch.undo()

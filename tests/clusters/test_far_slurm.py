@@ -262,6 +262,22 @@ def test_an_account_dismisses_its_job(owners: tuple[FarSlurm, Site]) -> None:
     until(lambda: not system.still_has(name), "Slurm has let go of it")
 
 
+def test_a_job_that_closes_its_folder_hides_no_other_of_its_account(
+    owners: tuple[FarSlurm, Site], people: Sequence[str]
+) -> None:
+    _, site = owners
+    closed = execute(site, "anna", "who", until="/nowhere")
+    until(lambda: site.job(closed.id).percent == 50, "it runs")
+    attempts = there(site, closed, Path(f"/home/{people[0]}/wps")) / "attempts"
+    attempts.chmod(0)
+    try:
+        succeeded(site, execute(site, "anna", "who"))
+    finally:
+        attempts.chmod(0o700)
+    site.intake.dismiss(closed.id, "anna")
+    assert site.ended(closed.id).state is JobState.DISMISSED
+
+
 def test_an_account_that_cannot_be_opened_keeps_no_other_waiting(
     owners: tuple[FarSlurm, Site], sshd: Sshd, people: Sequence[str]
 ) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.folder import JobFolder, job_path
 from joblauncher.formats.records import ListedFile
-from wps_hpc.clusters.transports.base import PIECE_BYTES, FileTransport, Kind, Listed, TransportError
+from wps_hpc.clusters.transports.base import PIECE_BYTES, FileTransport, Kind, Listed, TransportError, Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -123,25 +123,36 @@ class Depot:
 
     # While jobs run
 
-    def list_jobs(self, job_ids: Sequence[str]) -> Mapping[str, tuple[Listed, ...]]:
+    def list_jobs(self, job_ids: Sequence[str]) -> Mapping[str, tuple[Listed, ...] | None]:
         """What lies in the folders of these jobs, as deep as an attempt's own files, in one round trip for all.
 
-        A job whose folder is not there is not in the answer. Raises TransportError too when the whole tree is not
-        there: then nothing can be said of any job.
+        A job whose folder is not there is not in the answer; one whose folder cannot be read has None. Raises
+        TransportError too when the whole tree is not there: then nothing can be said of any job.
         """
         jobs = f"{self.root}/jobs"
         folders = {self.folder(job_id): job_id for job_id in job_ids}
-        found = self._listed(list(folders), depth=_ATTEMPT_DEPTH)
+        found = self._apart(list(folders))
         if len(found) < len(folders) and jobs not in self._listed([jobs], depth=1):
             raise TransportError(f"{jobs} is not there; is its file system mounted?", may_have_run=False)
         return {job_id: found[path] for path, job_id in folders.items() if path in found}
 
+    def _apart(self, folders: Sequence[str]) -> Mapping[str, tuple[Listed, ...] | None]:
+        """A job may have closed its folder to its own account: that must not hide what the others have left."""
+        try:
+            return self._listed(folders, depth=_ATTEMPT_DEPTH)
+        except Unreadable as error:
+            if len(folders) == 1:
+                log.warning("%s", error)
+                return {folders[0]: None}
+        half = len(folders) // 2
+        return {**self._apart(folders[:half]), **self._apart(folders[half:])}
+
     def holds(self, job_id: str, path: str) -> bool:
         """Whether a job's folder, which has to be there, has that regular file, not deeper than an attempt's own."""
-        listed = self.list_jobs([job_id])
-        if job_id not in listed:
-            raise TransportError(f"{self.folder(job_id)} is not there", may_have_run=False)
-        return any(entry.path == path and entry.kind is Kind.FILE for entry in listed[job_id])
+        listed = self.list_jobs([job_id]).get(job_id)
+        if listed is None:
+            raise TransportError(f"{self.folder(job_id)} is not there, or cannot be read", may_have_run=False)
+        return any(entry.path == path and entry.kind is Kind.FILE for entry in listed)
 
     def read_many(self, files: Mapping[str, Sequence[str]], most: int) -> Mapping[tuple[str, str], bytes]:
         """The contents, up to ``most`` bytes each, of small files of many jobs: job id to paths below its folder."""

@@ -201,8 +201,10 @@ class Mirror:
 
     # Small files and logs
 
-    def _copy(self, listed: Mapping[str, Sequence[Listed]]) -> set[str]:
-        changed = {job_id: self._changed(job_id, entries) for job_id, entries in listed.items()}
+    def _copy(self, listed: Mapping[str, Sequence[Listed] | None]) -> set[str]:
+        closed = {job_id for job_id, entries in listed.items() if entries is None}
+        self._gaps |= dict.fromkeys(closed, Gap("its folder on the cluster cannot be read", stale=True))
+        changed = {job_id: self._changed(job_id, entries) for job_id, entries in listed.items() if entries is not None}
         for job_id, entries in changed.items():
             self._follow_logs(job_id, entries.values())
         news: set[str] = set()
@@ -359,7 +361,7 @@ class Mirror:
     def _bring_all(self, fetch: _Fetch) -> None:
         folder = self._folder(fetch.job_id)
         paths = folder.attempt(fetch.attempt)
-        there = {entry.path: entry for entry in self.depot.list_jobs([fetch.job_id]).get(fetch.job_id, ())}
+        there = {entry.path: entry for entry in self.depot.list_jobs([fetch.job_id]).get(fetch.job_id) or ()}
         content = self._record(fetch, there.get(_within(folder, paths.result)))
         succeeded = _state(fetch.status) == status_file.SUCCEEDED
         if content is None and (succeeded or not self._patience_is_over(fetch, fetch.tries + 1)):
