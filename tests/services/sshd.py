@@ -106,6 +106,7 @@ class Sshd:
         text = CONFIG.format(port=self.port, folder=self.folder, sftp=_sftp_server(self.program), more=self.more)
         (self.folder / "sshd_config").write_text(text)
         with (self.folder / "log").open("ab") as log:
+            before = len(self.log)
             self._process = subprocess.Popen(
                 [str(self.program), "-D", "-e", "-f", str(self.folder / "sshd_config")],
                 stdin=subprocess.DEVNULL,
@@ -114,7 +115,7 @@ class Sshd:
                 env={"PATH": os.defpath},
             )
         deadline = time.monotonic() + PATIENCE
-        while not self._listens():
+        while "Server listening on" not in self.log[before:]:
             assert self._process.poll() is None and time.monotonic() < deadline, f"sshd did not start: {self.log}"
             time.sleep(0.02)
 
@@ -153,9 +154,6 @@ class Sshd:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
-
-    def _listens(self) -> bool:
-        return "Server listening on" in self.log
 
 
 def keygen(*arguments: str) -> None:

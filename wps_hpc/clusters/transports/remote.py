@@ -111,7 +111,8 @@ class Exchange:
         """Something came on standard output. Raises NoSuchProgram."""
         self._out.took(data)
         if self._out.first == b"no":
-            raise NoSuchProgram(f"there is no program {self.command.argv[0]} on the login node's PATH")
+            text = f"the login node has no program {self.command.argv[0]} on its PATH"
+            raise NoSuchProgram(f"{text}: give it one in command_environment, or set ssh.login_shell")
 
     def took_err(self, data: bytes) -> None:
         """Something came on standard error."""

@@ -141,13 +141,24 @@ class OpenSshTransport(SshTransport):
 
     def _opened_at(self, control: Path, seconds: float) -> Path:
         """Open a connection in the background; raises NoConnection."""
+        words = ("-M", "-N", "-f", "-S", str(control), "-o", f"ControlPersist={_IDLE_SECONDS}")
+        deadline = time.monotonic() + seconds
+        code, said = self._tried_to_open(words, seconds)
+        if code != 0 and self.settings.proxy_jump:
+            # What a host on the way said is not passed on by a connection that is to stay.
+            _, said = self._tried_to_open(("-N", "-S", "none"), max(0.1, deadline - time.monotonic()))
+        if code != 0:
+            raise NoConnection(f"{self.where}: {ssh_words.of_openssh(said)}{self._unusable(said)}")
+        return control
+
+    def _tried_to_open(self, words: Sequence[str], seconds: float) -> tuple[int, str]:
+        """ssh's exit code, once it has one or is in the background, and what it said."""
         jump = ("-J", ",".join(self.settings.proxy_jump)) if self.settings.proxy_jump else ()
-        words = ("-M", "-N", "-f", "-S", str(control), "-o", f"ControlPersist={_IDLE_SECONDS}", *jump)
         # What stays in the background keeps the stream, so it is a file.
         with tempfile.TemporaryFile() as said:
             try:
                 done = subprocess.run(
-                    self._argv(*words, self.settings.host),
+                    self._argv(*words, *jump, self.settings.host),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=said,
@@ -161,9 +172,13 @@ class OpenSshTransport(SshTransport):
             except OSError as error:
                 raise NoConnection(f"ssh cannot be started: {error.strerror}") from error
             said.seek(0)
-            if done.returncode != 0:
-                raise NoConnection(f"{self.where}: {ssh_words.of_openssh(said.read().decode(errors='replace'))}")
-        return control
+            return done.returncode, said.read().decode(errors="replace")
+
+    def _unusable(self, said: str) -> str:
+        """Keys that ssh has passed over in silence, where it was not let in."""
+        if ssh_words.NOT_LET_IN not in ssh_words.of_openssh(said):
+            return ""
+        return "".join(f"; {text}" for path in self.settings.identity_files if (text := _key_problem(path)))
 
     def _tell(self, control: Path, order: str) -> None:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -265,6 +280,18 @@ class _Streams:
             return
         except BrokenPipeError:  # the process has ended: what it said tells why
             self._exchange.sent(len(self._exchange.unsent))
+
+
+def _key_problem(path: Path) -> str:
+    """Why ssh, which asks nobody for a passphrase, cannot use a key; empty where it can."""
+    if not path.exists():
+        return f"the key {path} is not there"
+    words = ("ssh-keygen", "-y", "-P", "", "-f", str(path))
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=10, check=False)
+        if b"incorrect passphrase" in done.stderr:
+            return f"the key {path} has a passphrase: load it into an ssh-agent"
+    return ""
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

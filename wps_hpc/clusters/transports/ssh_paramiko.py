@@ -31,6 +31,8 @@ from wps_hpc.clusters.transports.remote import Exchange
 from wps_hpc.clusters.transports.ssh import NoConnection, NoSession, NotBegun, SshTransport, shell_ended
 
 log = logging.getLogger(__name__)
+# It logs as errors, with tracebacks, what is told here in a sentence.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 _SSH_PORT = 22
 _HOME_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
@@ -56,6 +58,8 @@ class _Link:
     through: Sequence[paramiko.Transport]
     users: int = 0
     retired: bool = False
+    #: The library has one place for the errors of all channels that are being opened.
+    opening: threading.Lock = field(default_factory=threading.Lock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -122,7 +126,8 @@ class ParamikoTransport(SshTransport):
         begin_by = self.begin_by(deadline)
         # The library waits without a limit for what a frozen host should answer.
         with _watchdog(link, begin_by):
-            channel = _session(link.transport, begin_by)
+            with link.opening:
+                channel = _session(link.transport, begin_by)
             channel.exec_command(exchange.line)
         with contextlib.closing(channel):
             self._carry(channel, exchange, begin_by, deadline)
