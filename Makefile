@@ -8,7 +8,7 @@ ifeq ($(CI),true)
 export WPS_HPC_REQUIRE_CLUSTERS := 1
 endif
 
-.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas conformance bench bench-slurm bench-gridengine clean
+.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas conformance bench bench-slurm bench-gridengine bench-transports clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 21
@@ -76,6 +76,9 @@ bench-slurm: venv services ## the costs of the server beside Slurm alone, on a r
 
 bench-gridengine: venv services ## asynchronous jobs beside PyWPS's scheduler mode, on a real Grid Engine (root)
 	PYTHONPATH=. $(PY) benchmarks/gridengine.py
+
+bench-transports: venv services ## one scheduler command here, and over either kind of SSH connection
+	PYTHONPATH=. $(PY) benchmarks/transports.py
 
 clean: ## remove what was built or cached (not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

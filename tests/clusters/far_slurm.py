@@ -6,25 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.clusters.login import settings
+from tests.clusters.far import table
 from tests.clusters.site import Site
 from tests.clusters.systems import SlurmSystem
 from tests.services.slurm import Slurm
 from tests.services.sshd import Sshd
 from wps_hpc.jobs.job import Job
 from wps_hpc.jobs.request import ExecuteRequest, Mode
-
-SSH_TABLE = """
-[clusters.hpc.ssh]
-host = "{host}"
-port = {port}
-user = "{user}"
-identity_files = [{keys}]
-agent = false
-known_hosts = ["{known_hosts}"]
-config = "{config}"
-connect_seconds = 30.0
-"""
 
 
 class FarSlurm(SlurmSystem):
@@ -38,30 +26,17 @@ class FarSlurm(SlurmSystem):
         *,
         transport: str = "ssh_paramiko",
         accounts: Mapping[str, str] | None = None,
-        port: int | None = None,
-        more: str = "",
+        **ssh: Any,
     ) -> None:
+        """``ssh``: settings of the connection that differ."""
         accounts = accounts or {}
-        always = f'transport = "{transport}"\nstaging = "sftp"\nroot = "{root}"\n{more}\n'
+        always = f'staging = "sftp"\nroot = "{root}"\n'
         if accounts:
-            table = ", ".join(f'"{owner}" = "{account}"' for owner, account in accounts.items())
+            listed = ", ".join(f'"{owner}" = "{account}"' for owner, account in accounts.items())
             # The nodes run the jobs as accounts that cannot read the tests' own Python.
-            always += f'accounts = {{ {table} }}\npython = "/usr/bin/python3"\n'
-        super().__init__(slurm, always=always)
-        keys = [sshd.key(account) for account in accounts.values()] or [sshd.key()]
-        own = settings(sshd)
-        self._table = SSH_TABLE.format(
-            host=sshd.host,
-            port=port or sshd.port,
-            user=sshd.account,
-            keys=", ".join(f'"{key}"' for key in keys),
-            known_hosts=own.known_hosts[0],
-            config=own.config,
-        )
-
-    def make_site(self, *, more: str = "", **options: Any) -> Site:
-        """See ``BatchSystem.make_site``."""
-        return super().make_site(more=f"{self._table}\n{more}", **options)
+            always += f'accounts = {{ {listed} }}\npython = "/usr/bin/python3"\n'
+            ssh = {"identity_files": [str(sshd.key(account)) for account in accounts.values()], **ssh}
+        super().__init__(slurm, always=always + table(transport, sshd, **ssh))
 
 
 def execute(site: Site, owner: str | None, process: str, **inputs: Any) -> Job:

@@ -16,7 +16,7 @@ import pytest
 from joblauncher.formats import status
 from joblauncher.formats.records import Failure
 from joblauncher.formats.values import FileValue
-from tests.clusters.far import FarRounds, FarSide
+from tests.clusters.far_side import FarRounds, FarSide
 from tests.clusters.scripted import DONE, QUEUED
 from tests.clusters.site import Site
 from wps_hpc.clusters.transports.base import TransportError

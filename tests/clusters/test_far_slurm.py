@@ -144,9 +144,8 @@ def test_a_connection_that_is_cut_in_the_middle_of_a_result(
     """What has come is not fetched again, and the result is whole."""
     kilobytes = 40_000
     with proxied(sshd) as proxy:
-        system = FarSlurm(slurm_cluster, sshd, str(far), port=proxy.port)
-        known = proxy.known_hosts(sshd, tmp_path)
-        system._table = system._table.replace(str(sshd.known_hosts), str(known))
+        known = [str(proxy.known_hosts(sshd, tmp_path))]
+        system = FarSlurm(slurm_cluster, sshd, str(far), port=proxy.port, known_hosts=known)
         site = system.make_site()
         try:
             site.start_worker()

@@ -116,7 +116,7 @@ def test_what_left_the_group_does_not_hold_the_caller(transport: Transport) -> N
 
 def deadline(transport: Transport) -> float:
     """Long enough for a command to begin, which takes a login node a moment."""
-    return 0.3 if isinstance(transport, LocalTransport) else 5.0
+    return 0.3 if isinstance(transport, LocalTransport) else 3.0
 
 
 @pytest.mark.parametrize("program", ["no-such-program", "/", "/no/such/program", "nul\0byte"])

@@ -49,16 +49,21 @@ PermitUserEnvironment no
 Subsystem sftp {sftp}
 {more}
 """
+#: Makes bash believe that it was started by a shell, so that it leaves .bashrc alone: that of who runs the tests may do
+#: anything, and takes its time.
+NO_BASHRC = "SetEnv SHLVL=1"
 
 
 @dataclass
 class Sshd:
-    """A login node on the loopback. ``more`` are lines of its configuration, read when it starts."""
+    """A login node on the loopback. ``more`` are lines of its configuration, read when it starts; with ``bashrc`` a
+    bash reads that file, as it does on Debian."""
 
     folder: Path
     program: Path
     port: int
     more: str = ""
+    bashrc: bool = False
     _process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -103,7 +108,8 @@ class Sshd:
 
     def start(self) -> None:
         """Start it; returns once it listens."""
-        text = CONFIG.format(port=self.port, folder=self.folder, sftp=_sftp_server(self.program), more=self.more)
+        more = self.more if self.bashrc else f"{NO_BASHRC}\n{self.more}"
+        text = CONFIG.format(port=self.port, folder=self.folder, sftp=_sftp_server(self.program), more=more)
         (self.folder / "sshd_config").write_text(text)
         with (self.folder / "log").open("ab") as log:
             before = len(self.log)

@@ -96,6 +96,23 @@ def test_other_database_urls_are_left_alone(tmp_path: Path, url: str) -> None:
             "unknown key clusters.hpc.queues.0.max_wall; known here: max_cores",
         ),
         ("[[clusters.hpc.queues]]\nmax_cores = 1", "clusters.hpc.queues.0.name: Field required"),
+        ("[clusters.hpc]\nscheduler = 'slurm'\ntransport = 'ssh'", "transport ssh_paramiko needs a table ssh"),
+        ("[clusters.hpc.ssh]\nhost = 'a'\nhots = 1", "unknown key clusters.hpc.ssh.hots; did you mean host?"),
+        ("[clusters.hpc.ssh]\nhost = '-oProxyCommand=x'", "clusters.hpc.ssh.host: String should match pattern"),
+        ("[clusters.hpc.ssh]\nhost = 'a'\nproxy_jump = ['-x']", "clusters.hpc.ssh.proxy_jump.0: String should match"),
+        ("[clusters.hpc]\nroot = 'shared'", "clusters.hpc.root: String should match pattern"),
+        (
+            "[clusters.hpc]\ntransport = 'ssh_openssh'\nssh.host = 'a'",
+            "the scheduler local works on this host only, not by transport ssh_openssh",
+        ),
+        (
+            "[clusters.hpc]\nscheduler = 'gridengine'\ndrmaa_library = 'x'\ntransport = 'ssh'\nssh.host = 'a'",
+            "drmaa_library works on this host only",
+        ),
+        (
+            "[clusters.hpc]\nscheduler = 'gridengine'\nroot = '/jobs/$x'",
+            "clusters.hpc.root must hold no «$»: Grid Engine takes it for a variable",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_name_the_key_and_a_remedy(tmp_path: Path, text: str, said: str) -> None:
@@ -132,7 +149,7 @@ def test_the_named_file_comes_before_the_variable_and_that_before_the_folders(
 
 def uncommented(template: str) -> str:
     """The template with every option switched on."""
-    return re.sub(r"^#(?=\w+ = )", "", template, flags=re.MULTILINE)
+    return re.sub(r"^#(?=[\w.]+ = )", "", template, flags=re.MULTILINE)
 
 
 def test_the_template_says_nothing_until_something_is_uncommented(tmp_path: Path) -> None:
@@ -239,3 +256,37 @@ def test_each_account_has_a_connection_and_a_folder_of_its_own() -> None:
     assert ada.ssh is not None
     assert (ada.ssh.user, ada.ssh.host, ada.root) == ("ada", "login", "/home/ada/wps")
     assert cluster.under(None) == cluster
+
+
+def test_a_cluster_behind_a_login_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``ssh`` is paramiko; files count from the configuration's own folder, or from the home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = write(
+        tmp_path,
+        """
+        [clusters.hpc]
+        scheduler = "slurm"
+        transport = "ssh"
+        root = "/work/wps"
+        [clusters.hpc.ssh]
+        host = "login.example.org"
+        identity_files = ["keys/id", "~/.ssh/id"]
+        known_hosts = ["known_hosts"]
+        proxy_jump = ["me@gate.example.org:2222", "[::1]:22", "inner"]
+        """,
+    )
+    cluster = load_settings(path).clusters["hpc"]
+    assert (cluster.transport, cluster.root) == ("ssh_paramiko", "/work/wps")
+    assert cluster.ssh is not None
+    assert cluster.ssh.identity_files == (tmp_path / "keys" / "id", tmp_path / "home" / ".ssh" / "id")
+    assert cluster.ssh.known_hosts == (tmp_path / "known_hosts",)
+
+
+def test_the_connection_of_a_cluster_is_set_in_the_template(tmp_path: Path) -> None:
+    given = {
+        "clusters.hpc.scheduler": "slurm",
+        "clusters.hpc.transport": "ssh_openssh",
+        "clusters.hpc.ssh.host": "login.example.org",
+    }
+    cluster = load_settings(write(tmp_path, render_template(given))).clusters["hpc"]
+    assert cluster.ssh is not None and cluster.ssh.host == "login.example.org"

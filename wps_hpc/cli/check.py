@@ -18,6 +18,8 @@ from sqlalchemy.engine import make_url
 
 from wps_hpc.cli.main import EXIT_FAILED, Chosen
 from wps_hpc.clusters.cluster import Cluster, build_cluster, build_clusters
+from wps_hpc.clusters.transports.base import Command, TransportError
+from wps_hpc.clusters.transports.ssh import SshTransport
 from wps_hpc.config import ConfigError, Settings, is_loopback
 from wps_hpc.health import LOW_SPACE, read_report
 from wps_hpc.jobs.store import StoreError, open_store
@@ -247,7 +249,10 @@ def check_clusters(settings: Settings, timeout: float) -> Iterator[Finding]:
     for cluster in clusters.values():
         for seen in _as_accounts(settings, cluster):
             try:
-                yield from check_cluster(settings, seen, timeout)
+                login = list(check_login(seen))
+                yield from login
+                if not any(finding.level == PROBLEM for finding in login):
+                    yield from check_cluster(settings, seen, timeout)
             finally:
                 seen.close()
 
@@ -256,6 +261,35 @@ def _as_accounts(settings: Settings, cluster: Cluster) -> Iterator[Cluster]:
     """The cluster as each account of its table sees it; one without a table as the server does."""
     accounts = sorted(set(cluster.settings.accounts.values()))
     yield from (build_cluster(settings, cluster.name, account) for account in accounts) if accounts else [cluster]
+
+
+def check_login(cluster: Cluster) -> Iterator[Finding]:
+    """Whether a cluster's login node lets this server in, and what it is like; nothing where there is none."""
+    transport, seconds = cluster.transport, cluster.settings.command_seconds
+    if not isinstance(transport, SshTransport):
+        return
+    try:
+        noise = transport.noise(seconds)
+        account = transport.run(Command(("id", "-un")), seconds).stdout.strip()
+        seen = cluster.depot is not None or sees_root(cluster, transport)
+    except (TransportError, OSError) as error:
+        yield Finding(PROBLEM, f"cluster {cluster.name}: {error}")
+        return
+    yield Finding(OK, f"cluster {cluster.name}: the login node {transport.where} lets this server in as {account}")
+    if noise:
+        text = f"the account's login files print something before every command ({noise.splitlines()[0]!r:.80})"
+        yield Finding(NOTE, f"cluster {cluster.name}: {text}: that is cut off, but it takes time")
+    if not seen:
+        there = cluster.there(cluster.storage)
+        text = f"{there} on the login node is not {cluster.storage} here: set clusters.{cluster.name}.root"
+        yield Finding(NOTE, f"cluster {cluster.name}: {text}, unless the nodes see it all the same")
+
+
+def sees_root(cluster: Cluster, transport: SshTransport) -> bool:
+    """Whether a file in ``storage.root`` is there under the path that the cluster is told. Raises TransportError."""
+    with tempfile.NamedTemporaryFile(dir=cluster.storage, prefix=".check-") as mark:
+        found = transport.read_many([cluster.there(Path(mark.name))], 1, cluster.settings.command_seconds)
+        return bool(found)
 
 
 def check_cluster(settings: Settings, cluster: Cluster, timeout: float) -> Iterator[Finding]:

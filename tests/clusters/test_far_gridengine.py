@@ -1,0 +1,33 @@
+"""Grid Engine over SSH: the rows that show a way to a batch system."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.clusters.batch_system import BatchSystem
+from tests.clusters.far import FAR_ROWS, MORE_FAR_ROWS, reach
+from tests.clusters.matrix import FaultMatrix
+from tests.clusters.systems import GridEngineSystem
+from tests.services.gridengine import GridEngine
+from tests.services.sshd import Sshd
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module", params=["ssh_paramiko", pytest.param("ssh_openssh", marks=pytest.mark.slow)])
+def system(request: pytest.FixtureRequest, grid_engine: GridEngine, sshd: Sshd) -> BatchSystem:
+    """Grid Engine over an SSH transport."""
+    return reach(GridEngineSystem(grid_engine), request.param, sshd)
+
+
+class TestFaultMatrix(FaultMatrix, only=FAR_ROWS):
+    """The rows that show a way to a batch system."""
+
+    of = GridEngineSystem
+
+
+@pytest.mark.slow
+class TestMoreOfTheFaultMatrix(FaultMatrix, only=MORE_FAR_ROWS):
+    """The others of them."""
+
+    of = GridEngineSystem

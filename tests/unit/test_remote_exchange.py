@@ -1,0 +1,98 @@
+"""One command by a login node's shell: what is sent when, and how the streams are read, however they are cut."""
+
+import re
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wps_hpc.clusters.transports.base import Command, NoSuchProgram, TransportError
+from wps_hpc.clusters.transports.remote import Exchange
+
+
+def words(exchange: Exchange) -> tuple[bytes, bytes]:
+    """The words that begin and end it."""
+    found = re.search(r"(wps-hpc-begin-\w+) (wps-hpc-end-\w+)", exchange.line)
+    assert found is not None
+    return found[1].encode(), found[2].encode()
+
+
+@given(
+    noise=st.binary(max_size=40),
+    out=st.binary(max_size=60),
+    err=st.binary(max_size=60),
+    code=st.integers(0, 128) | st.integers(144, 255),
+    step=st.integers(1, 70),
+)
+def test_streams_are_read_whatever_pieces_they_come_in(
+    noise: bytes, out: bytes, err: bytes, code: int, step: int
+) -> None:
+    exchange = Exchange(Command(("x",)), 10)
+    begin, end = words(exchange)
+    streams = (
+        (noise + begin + b" yes\n" + out + b"\n" + end + b" %d\n" % code, exchange.took_out),
+        (noise + begin + b"\n" + err + b"\n" + end + b" %d\n" % code, exchange.took_err),
+    )
+    for stream, took in streams:
+        assert not exchange.done
+        for start in range(0, len(stream), step):
+            took(stream[start : start + step])
+    assert exchange.done
+    assert (exchange.output.exit_code, exchange.output.stdout, exchange.output.stderr) == (code, out, err)
+
+
+def test_nothing_is_sent_before_it_has_begun() -> None:
+    exchange = Exchange(Command(("x",), b"input"), 10)
+    begin, _ = words(exchange)
+    exchange.took_out(b"Welcome\n")
+    assert not exchange.begun and len(exchange.unsent) == 0 and not exchange.all_sent
+    exchange.took_out(begin + b" yes\n")
+    assert exchange.begun and bytes(exchange.unsent) == begin + b"\ninput" and not exchange.may_have_run
+    exchange.sending()
+    exchange.sent(len(exchange.unsent))
+    assert exchange.may_have_run and exchange.all_sent
+    assert exchange.noise == "Welcome"
+
+
+def test_a_program_that_is_missing_was_not_run() -> None:
+    exchange = Exchange(Command(("x",)), 10)
+    begin, _ = words(exchange)
+    with pytest.raises(NoSuchProgram, match="command_environment"):
+        exchange.took_out(begin + b" no\n")
+    assert not exchange.may_have_run
+
+
+def test_what_no_shell_can_be_told_is_refused() -> None:
+    with pytest.raises(TransportError) as raised:
+        Exchange(Command(("nul\0byte",)), 10)
+    assert not raised.value.may_have_run
+
+
+def ran(line: str, given: bytes) -> "subprocess.CompletedProcess[bytes]":
+    """What a shell makes of it."""
+    return subprocess.run(["sh", "-c", line], input=given, capture_output=True, timeout=60, check=False)
+
+
+def test_without_the_word_nothing_runs() -> None:
+    """As when the connection is lost before: standard input just ends."""
+    done = ran(Exchange(Command(("echo", "ran")), 10).line, b"another word\n")
+    assert b"ran" not in done.stdout and done.returncode != 0
+
+
+def test_the_command_is_ended_there_when_nobody_waits_any_more() -> None:
+    exchange = Exchange(Command(("sleep", "1000")), 0.1)
+    begin, end = words(exchange)
+    done = ran(exchange.line, begin + b"\n")
+    assert end + b" 137\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(0, 0), (128, 128), (129, -1), (143, -15), (144, 144), (153, 153), (255, 255)]
+)
+def test_a_death_by_a_signal_is_told_apart_from_the_exit_codes_that_commands_have(code: int, told: int) -> None:
+    exchange = Exchange(Command(("x",)), 10)
+    begin, end = words(exchange)
+    exchange.took_out(begin + b" yes\n\n" + end + b" %d\n" % code)
+    exchange.took_err(begin + b"\n\n" + end + b" %d\n" % code)
+    assert exchange.output.exit_code == told
