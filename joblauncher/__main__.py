@@ -171,7 +171,8 @@ class _Run:
 
     def _outputs(self, told: Any) -> tuple[Optional[Failure], Values]:
         try:
-            return None, check_outputs(self._attempt.folder.path, values_from_json(told))
+            digests = self._job.manifest.digests
+            return None, check_outputs(self._attempt.folder.path, values_from_json(told), digests)
         except BadOutput as bad:
             return bad.failure, {}
         except ValueFormatError as error:

@@ -185,6 +185,11 @@ class Limits(Section):
     memory_mb: int | None = Field(
         None, gt=0, description="Memory of a local job whose process states none, in MiB.", examples=[2048]
     )
+    result_bytes: int = Field(
+        10_000_000_000,
+        gt=0,
+        description="Largest results of a job, all outputs together, that are fetched from a cluster (staging sftp).",
+    )
 
 
 class Inputs(Section):
@@ -442,6 +447,12 @@ JumpHost = Annotated[str, StringConstraints(pattern=r"^(?:[\w.-]+@)?[\w\[][\w.:\
 HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
+def _not_root(account: str) -> str:
+    if account == "root":
+        raise ValueError("no owner's jobs may run as root")
+    return account
+
+
 class Ssh(Section):
     """The connection to a login node."""
 
@@ -494,6 +505,13 @@ class Ssh(Section):
     )
 
 
+#: A user as the proxy names it, and an account of a cluster; root would be anybody's.
+OwnerName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+AccountName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.@-]{0,99}$"), AfterValidator(_not_root)]
+#: What stands in the root of a cluster for the account that a connection is opened as.
+ACCOUNT_MARK = "{account}"
+
+
 class Cluster(Section):
     """One place where jobs run."""
 
@@ -510,6 +528,22 @@ class Cluster(Section):
         None,
         description="The path of storage.root on the nodes and the login node; default: the same as here.",
         examples=["/work/wps-hpc"],
+    )
+    staging: Literal["shared", "sftp"] = Field(
+        "shared",
+        description="How job folders get to the nodes: shared (a file system that both sides see) or sftp (sent and "
+        "fetched over the transport, which is one of the ssh_ ones).",
+    )
+    cleanup: Literal["fetched", "purged"] = Field(
+        "fetched",
+        description="With staging sftp: when a job's folder on the cluster is removed: once its results are here, or "
+        "when the job is purged.",
+    )
+    accounts: dict[OwnerName, AccountName] = Field(
+        default_factory=dict,
+        description="With staging sftp: the account of the cluster that each owner's jobs run under, as the server's "
+        "proxy names owners. Others may run nothing there. root then has {account} in it.",
+        examples=[{"ada@example.org": "ada"}],
     )
     python: str | None = Field(
         None,
@@ -631,6 +665,31 @@ class Cluster(Section):
         if self.container is not None and here_only and self.scheduler != "local":
             raise ValueError(f"container.runtime {self.container.runtime} is for the scheduler local, on one machine")
         return self
+
+    def _staging_fits(self) -> Self:
+        """Other accounts cannot see the server's 0700 folders, so their jobs always travel."""
+        if self.staging == "shared":
+            if self.accounts:
+                raise ValueError('accounts needs staging = "sftp": other accounts cannot read shared job folders')
+            return self
+        if self.transport == "local":
+            raise ValueError('staging sftp needs transport = "ssh_paramiko" or "ssh_openssh"')
+        if self.root is None:
+            raise ValueError("staging sftp needs root, the folder on the cluster that job folders go to")
+        if bool(self.accounts) != (ACCOUNT_MARK in self.root):
+            raise ValueError(
+                f"root must have {ACCOUNT_MARK} in it where accounts maps owners, so that each has a folder of its own"
+                if self.accounts
+                else f"{ACCOUNT_MARK} in root stands for the accounts of a table accounts, and there is none"
+            )
+        return self
+
+    def under(self, account: str | None) -> Self:
+        """These settings for one account of the cluster; None: the one that the server itself uses there."""
+        if account is None or self.ssh is None:
+            return self
+        root = self.root and self.root.replace(ACCOUNT_MARK, account)
+        return self.model_copy(update={"ssh": self.ssh.model_copy(update={"user": account}), "root": root})
 
     @model_validator(mode="after")
     def _options_are_of_the_scheduler(self) -> Self:

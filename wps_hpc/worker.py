@@ -21,21 +21,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from joblauncher.build import install_launcher
-from wps_hpc.clusters.cluster import Cluster, build_clusters
+from wps_hpc.clusters.cluster import Cluster, build_cluster, build_clusters
 from wps_hpc.clusters.containers import judge
-from wps_hpc.config import Settings
+from wps_hpc.config import ConfigError, Settings
 from wps_hpc.health import ClusterRounds, WorkerReport
 from wps_hpc.jobs.callbacks import AT_ONCE, Deliverer
 from wps_hpc.jobs.desk import Desk
 from wps_hpc.jobs.dispatch import Dispatcher
 from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.lease import Lease, LeaseLost
+from wps_hpc.jobs.mirror import Mirror
 from wps_hpc.jobs.outbox import Outbox
 from wps_hpc.jobs.pack import Packer
 from wps_hpc.jobs.purge import Purger
 from wps_hpc.jobs.results import Results
+from wps_hpc.jobs.sending import Sender
 from wps_hpc.jobs.staging import Stager
 from wps_hpc.jobs.store import Store, StoreError, open_store
+from wps_hpc.jobs.sweep import Sweeper
 from wps_hpc.jobs.wake import Bell, Listener
 from wps_hpc.jobs.watch import Watcher
 from wps_hpc.processes.catalogue import Catalogue
@@ -54,8 +57,10 @@ PURGE_EVERY = 600.0
 SWITCH = 0.0005
 #: Seconds between two reports for ``/health`` and ``/metrics``.
 REPORT_EVERY = 2.0
+#: An account of which no job is left keeps its connection for so long, in seconds.
+LINGER = 600.0
 #: Loops that keep their own time.
-_UNHURRIED = frozenset({"purge", "catalogue", "callbacks"})
+_UNHURRIED = ("purge", "catalogue", "callbacks", "sweep")
 #: The longest a loop sleeps: the database is looked at so often even when nobody rings.
 FALLBACK = 2.0
 
@@ -139,6 +144,35 @@ class Loop(threading.Thread):
             return
 
 
+#: A cluster, and the account there that jobs run under (None: the server's own).
+Place = tuple[str, str | None]
+
+
+@dataclass
+class Crew:
+    """The loops that look after the jobs of one place, and what they work with."""
+
+    cluster: Cluster
+    watcher: Watcher
+    watching: Loop
+    dispatching: Loop
+    sweeping: Loop | None
+    mirror: Mirror | None
+    sender: Sender | None
+    idle_since: float | None = None
+
+    @property
+    def loops(self) -> list[Loop]:
+        """All of them."""
+        return [self.watching, self.dispatching, *([] if self.sweeping is None else [self.sweeping])]
+
+    def let_go(self) -> None:
+        """End what goes on in the background; jobs are not concerned."""
+        for part in (self.mirror, self.sender):
+            if part is not None:
+                part.close()
+
+
 @dataclass
 class Shift:
     """One worker's time with the lease: its loops, from the first round to the last."""
@@ -153,21 +187,23 @@ class Shift:
     over: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.time)
     loops: list[Loop] = field(default_factory=list)
-    watchers: dict[str, Watcher] = field(default_factory=dict)
-    _watching: list[Loop] = field(default_factory=list)
-    _dispatching: list[Loop] = field(default_factory=list)
+    crews: dict[Place, Crew] = field(default_factory=dict)
+    _unmanned: set[Place] = field(default_factory=set)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(STAGED_AT_ONCE, "stage"))
     _callback_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(AT_ONCE, "callback"))
 
     def begin(self) -> None:
         """Start all loops."""
         launcher = install_launcher(self.settings.storage.root)
-        packer = Packer(self.settings, self.catalogue, launcher)
-        places = threading.Lock()
+        self._packer = Packer(self.settings, self.catalogue, launcher)
+        self._free_places = threading.Lock()
         self._desk = self._desk_loop()
         self._deliverer = self._callback_loop()
         for name, cluster in self.clusters.items():
-            self._cluster_loops(name, cluster, packer, places)
+            if not cluster.settings.accounts:
+                self.crews[name, None] = self._crew(cluster)
+        if any(cluster.settings.staging == "sftp" for cluster in self.clusters.values()):
+            self._add("accounts", lambda _: self._man_places())
         purger = Purger(self.settings, self.store, launcher)
         self._add("purge", lambda _: self._purge(purger), PURGE_EVERY)
         self._add("catalogue", lambda _: self._reload(), self.settings.processes.watch_seconds)
@@ -178,10 +214,15 @@ class Shift:
         """Stop all loops and wait for their current rounds."""
         self._desk.close()
         self._deliverer.close()
+        for crew in list(self.crews.values()):
+            crew.let_go()
         for loop in self.loops:
             loop.stop()
         for loop in self.loops:
             loop.join(self.settings.database.lease_seconds)
+        for crew in self.crews.values():
+            if crew.cluster.account is not None:
+                crew.cluster.close()
         self._stager.close()
         for pool in (self._pool, self._callback_pool):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -192,14 +233,17 @@ class Shift:
         A ring for no job in particular is for new ones, which nobody watches yet.
         """
         for loop in self.loops:
-            if loop.name not in _UNHURRIED and (job_ids or not loop.name.startswith("watch")):
+            if not loop.name.startswith(_UNHURRIED) and (job_ids or not loop.name.startswith("watch")):
                 loop.wake(job_ids)
 
     def report(self) -> None:
         """Leave word of how each cluster's rounds go, for ``/health`` and ``/metrics``."""
-        clusters = {name: _rounds(watcher) for name, watcher in self.watchers.items()}
+        crews = list(self.crews.items())
+        # Of several accounts the one that cannot ask.
+        crews.sort(key=lambda entry: entry[1].watcher.queries.away)
+        clusters = {name: _rounds(crew.watcher) for (name, _), crew in crews}
         # The slowest of them counts: one that hangs or fails must not be hidden by the others, nor by this thread.
-        round_at = min(loop.round_at for loop in self._watching)
+        round_at = min((crew.watching.round_at for _, crew in crews), default=time.time())
         report = WorkerReport(os.getpid(), self.holder, self.epoch, self.started, round_at, clusters)
         try:
             report.save(self.settings)
@@ -234,30 +278,80 @@ class Shift:
         self._telling = loop
         return deliverer
 
-    def _cluster_loops(self, name: str, cluster: Cluster, packer: Packer, places: threading.Lock) -> None:
+    def _crew(self, cluster: Cluster) -> Crew:
+        """The loops of one place, which have yet to be started."""
+
         def submitted(job_id: str) -> None:
             watching.wake()
 
-        root = self.settings.storage.root
+        root, name = self.settings.storage.root, cluster.name + (f" ({cluster.account})" if cluster.account else "")
         last_words = LastWords(root, self.settings.logging)
         watcher = Watcher(cluster, root, self.store, self.epoch, self._places_wanted, last_words, self._description)
-        dispatcher = Dispatcher(cluster, self.settings.limits, self.store, packer, self.epoch, submitted, places)
+        dispatcher = Dispatcher(
+            cluster, self.settings.limits, self.store, self._packer, self.epoch, submitted, self._free_places
+        )
         watching = self._add(f"watch {name}", watcher.round)
         watching.changes = cluster.changes
-        self._watching.append(watching)
-        self._dispatching.append(self._add(f"dispatch {name}", lambda _: dispatcher.round()))
-        self.watchers[name] = watcher
+        dispatching = self._add(f"dispatch {name}", lambda _: dispatcher.round())
+        sweeping = None
+        if cluster.depot is not None:
+            settle = cluster.scheduler.settle_seconds
+            watcher.mirror = Mirror(cluster.depot, self.settings, settle, watching.wake)
+            dispatcher.sender = Sender(cluster.depot, self._packer.launcher, dispatching.wake)
+            sweeper = Sweeper(cluster, self.store, self._packer.launcher, started=self.started)
+            sweeping = self._add(f"sweep {name}", lambda _: self._sweep(sweeper), PURGE_EVERY)
+        return Crew(cluster, watcher, watching, dispatching, sweeping, watcher.mirror, dispatcher.sender)
+
+    def _sweep(self, sweeper: Sweeper) -> None:
+        sweeper.round()
+
+    def _man_places(self) -> None:
+        """Look after the jobs of every account that has some, over a connection of its own; let go of idle ones."""
+        wanted = {place for place in self.store.places() if place[0] in self.clusters}
+        for place in wanted - self.crews.keys():
+            self._man(place)
+        now = time.monotonic()
+        for place, crew in list(self.crews.items()):
+            idle = place not in wanted and bool(self.clusters[place[0]].settings.accounts)
+            crew.idle_since = (crew.idle_since or now) if idle else None
+            if crew.idle_since is not None and now - crew.idle_since > LINGER:
+                self._dismiss(place, crew)
+
+    def _man(self, place: Place) -> None:
+        name, account = place
+        if place in self._unmanned:
+            return
+        try:
+            cluster = self.clusters[name] if account is None else build_cluster(self.settings, name, account)
+        except ConfigError as error:
+            log.error("%s; they stay as they are", error)
+            self._unmanned.add(place)
+            return
+        log.info("cluster %s: jobs of account %s", name, account or "the server")
+        self.crews[place] = crew = self._crew(cluster)
+        for loop in crew.loops:
+            loop.start()
+
+    def _dismiss(self, place: Place, crew: Crew) -> None:
+        crew.let_go()
+        for loop in crew.loops:
+            loop.stop()
+        for loop in crew.loops:
+            loop.join(crew.cluster.settings.command_seconds)
+        crew.cluster.close()
+        self.loops = [loop for loop in self.loops if loop not in crew.loops]
+        del self.crews[place]
 
     def _add(self, name: str, work: Callable[[set[str]], float | None], longest: float = FALLBACK) -> Loop:
         loop = Loop(name, work, self._lost, longest)
-        self.loops.append(loop)
+        self.loops = [*self.loops, loop]
         return loop
 
     def _places_wanted(self, job_id: str) -> None:
         """A job is ready to be submitted, or has left a place free: tell those who wait for it, the dispatchers, and
         the loop that tells subscribers."""
         self.bell.ring({job_id})
-        for loop in (*self._dispatching, self._telling):
+        for loop in (*(crew.dispatching for crew in list(self.crews.values())), self._telling):
             loop.wake()
 
     def _description(self, process: str) -> ProcessDescription | None:

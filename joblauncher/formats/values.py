@@ -39,7 +39,8 @@ class FileValue:
     For a ``file:`` input on the shared filesystem ``path`` is absolute and ``shared`` is true: bound, not copied.
     ``size`` is in bytes. ``href`` is the address that an input was fetched from. The other two are of outputs:
     ``by_reference``, that the process wants it given by its address unless the client says otherwise; ``parts``, files
-    that this one leads to by their addresses (a metalink's), which are outputs together with it.
+    that this one leads to by their addresses (a metalink's), which are outputs together with it. ``sha256``, in
+    hexadecimal, is that of an output which has yet to travel from the cluster to the server.
     """
 
     path: str
@@ -51,6 +52,7 @@ class FileValue:
     href: Optional[str] = None
     by_reference: Optional[bool] = None
     parts: tuple[FileValue, ...] = ()
+    sha256: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ _FIELD_TYPES: Mapping[str, Any] = {
     "href": str,
     "by_reference": bool,
     "parts": tuple,
+    "sha256": str,
 }
 _KIND_NAMES = {cls: kind for kind, cls in _LEAF_KINDS.items()}
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from joblauncher.formats import status
+from joblauncher.formats.folder import JobFolder
 from joblauncher.formats.records import Failure, ResultRecord, dump
 from joblauncher.formats.values import LiteralValue
 from tests.clusters.site import Site
@@ -231,7 +232,7 @@ class Rounds:
         epoch = lease.acquire()
         assert epoch is not None
         self.epoch = epoch
-        packer = Packer(site.settings, site.catalogue, Path("/launcher.pyz"))
+        packer = Packer(site.settings, site.catalogue, self.launcher())
         self.dispatcher = Dispatcher(
             self.cluster,
             site.settings.limits,
@@ -254,6 +255,14 @@ class Rounds:
             clock=self.now,
             steady=self.now,
         )
+
+    def launcher(self) -> Path:
+        """The launcher that jobs are submitted with; nobody runs it."""
+        return Path("/launcher.pyz")
+
+    def left_in(self, job: Job) -> JobFolder:
+        """Where the launcher of a job leaves what it has to say."""
+        return self.site.job_folder(job)
 
     def now(self) -> float:
         """The worker's clock."""
@@ -282,20 +291,20 @@ class Rounds:
 
     def wrote_failure(self, job: Job, failure: Failure, attempt: int = 1) -> None:
         """The launcher of an attempt committed a failure."""
-        paths = self.site.job_folder(job).attempt(attempt)
+        paths = self.left_in(job).attempt(attempt)
         paths.path.mkdir(parents=True, exist_ok=True)
         paths.result.write_bytes(dump(ResultRecord("failed", time.time(), time.time(), "node1", failure=failure)))
         self._write(job, attempt, status.failed(_head(job), failure, time.time()))
 
     def claimed(self, job: Job, attempt: int = 1) -> None:
         """A launcher took an attempt."""
-        paths = self.site.job_folder(job).attempt(attempt)
+        paths = self.left_in(job).attempt(attempt)
         paths.path.mkdir(parents=True, exist_ok=True)
         paths.claim.touch()
 
     def said(self, job: Job, text: str, attempt: int = 1) -> None:
         """The process of an attempt printed to its standard error."""
-        paths = self.site.job_folder(job).attempt(attempt)
+        paths = self.left_in(job).attempt(attempt)
         paths.path.mkdir(parents=True, exist_ok=True)
         paths.stderr.write_text(text)
 
@@ -303,13 +312,13 @@ class Rounds:
         """The launcher of an attempt committed a success."""
         outputs = {"result": (LiteralValue("one"),)}
         record = ResultRecord("succeeded", time.time(), time.time(), "node1", outputs)
-        paths = self.site.job_folder(job).attempt(attempt)
+        paths = self.left_in(job).attempt(attempt)
         paths.path.mkdir(parents=True, exist_ok=True)
         paths.result.write_bytes(dump(record))
         self._write(job, attempt, status.succeeded(_head(job), "done", outputs, time.time()))
 
     def _write(self, job: Job, attempt: int, content: bytes) -> None:
-        paths = self.site.job_folder(job).attempt(attempt)
+        paths = self.left_in(job).attempt(attempt)
         paths.path.mkdir(parents=True, exist_ok=True)
         paths.status.write_bytes(content)
 

@@ -155,8 +155,11 @@ class Site:
 
     def execute(self, process: str, mode: Mode = Mode.ASYNC, **inputs: Any) -> Job:
         """Accept one Execute with literal inputs, or other given values as they are."""
-        given = {name: (_given(value),) for name, value in inputs.items()}
-        return self.intake.execute(ExecuteRequest(process, "test", given, mode=mode))
+        return self.intake.execute(ExecuteRequest(process, "test", self.given(**inputs), mode=mode))
+
+    def given(self, **inputs: Any) -> dict[str, tuple[Given, ...]]:
+        """Inputs of a request: literals, or other given values as they are."""
+        return {name: (_given(value),) for name, value in inputs.items()}
 
     def mark(self, name: str, **inputs: Any) -> Job:
         """Accept one job that leaves the mark ``name``."""

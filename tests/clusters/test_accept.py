@@ -25,6 +25,7 @@ from joblauncher.formats.values import FileValue, LiteralValue
 from wps_hpc.config import Settings
 from wps_hpc.errors import (
     PARALLEL_LIMIT_TEXT,
+    Forbidden,
     InvalidParameterValue,
     NoApplicableCode,
     NotEnoughStorage,
@@ -169,6 +170,49 @@ class TestNeeds:
         monkeypatch.setattr(Needy, "resources_for", broken)
         assert intake.execute(request("big", mode=Mode.ASYNC)).state is JobState.ACCEPTED
         assert "process big cannot say what it needs" in caplog.text
+
+
+class TestAccounts:
+    """A cluster with a table of accounts runs jobs of those owners alone, and each under its own."""
+
+    @pytest.fixture
+    def intake(self, store: Store, tmp_path: Path, bell: Bell) -> Intake:
+        cluster = {
+            "scheduler": "slurm",
+            "transport": "ssh_openssh",
+            "ssh": {"host": "login"},
+            "staging": "sftp",
+            "root": "/work/{account}/wps",
+            "accounts": {"ann": "annie", "bob@example.org": "bob"},
+        }
+        settings = {"storage": {"root": tmp_path}, "clusters": {"hpc": cluster}, "default_cluster": "hpc"}
+        return Intake(Settings.model_validate(settings), store, OFFER, bell)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(("owner", "account"), [("ann", "annie"), ("bob@example.org", "bob")])
+    def test_a_job_has_the_account_of_its_owner(self, intake: Intake, store: Store, owner: str, account: str) -> None:
+        job = intake.execute(request("big", owner=owner, mode=Mode.ASYNC))
+        found = store.get(job.id)
+        assert found is not None and (found.owner, found.account) == (owner, account)
+
+    @pytest.mark.parametrize(("owner", "said"), [("eve", "you have none on the cluster"), (None, "log in")])
+    @pytest.mark.parametrize("mode", Mode)
+    def test_who_has_none_is_refused_and_leaves_nothing(
+        self, intake: Intake, store: Store, tmp_path: Path, owner: str | None, said: str, mode: Mode
+    ) -> None:
+        with pytest.raises(Forbidden, match=said):
+            intake.execute(request(owner=owner, mode=mode))
+        assert (store.list_jobs(), folders(tmp_path)) == ([], [])
+
+    def test_nobodys_code_runs_beside_the_server(self, intake: Intake) -> None:
+        job = intake.execute(request("echo", owner="ann", mode=Mode.SYNC))
+        assert (job.cluster, job.account) == ("hpc", "annie")
+
+    def test_a_place_has_its_own_jobs_alone(self, intake: Intake, store: Store) -> None:
+        ann, bob = (intake.execute(request("big", owner=name, mode=Mode.ASYNC)) for name in ("ann", "bob@example.org"))
+        assert store.places() == {("hpc", "annie"), ("hpc", "bob")}
+        assert [job.id for job in store.next_accepted("hpc", 9, "annie")] == [ann.id]
+        assert [job.id for job in store.in_state("hpc", JobState.ACCEPTED, "bob")] == [bob.id]
+        assert store.next_accepted("hpc", 9) == store.active("hpc") == []
 
 
 def folders(root: Path) -> list[Path]:

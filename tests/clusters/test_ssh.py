@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -71,11 +72,14 @@ def test_one_connection_serves_all_commands(kind: str, node: Sshd) -> None:
         assert node.log.count("Accepted publickey") == before + 1
 
 
-def test_a_closed_transport_leaves_nothing_behind(kind: str, node: Sshd) -> None:
+def test_a_closed_transport_leaves_nothing_behind(kind: str, node: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(tempfile.mkdtemp())  # of a short path: sockets lie in it
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     with opened(kind, node) as transport:
         says(transport)
         assert node.connections()
     until(lambda: not node.connections(), "the connection is closed")
+    folder.rmdir()
 
 
 def test_a_connection_that_was_cut_meanwhile_is_replaced(kind: str, node: Sshd) -> None:

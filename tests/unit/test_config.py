@@ -221,6 +221,43 @@ def test_a_slurm_cluster_with_queues(tmp_path: Path) -> None:
     assert [(queue.name, queue.max_walltime_seconds) for queue in cluster.queues] == [("short", 3600), ("long", None)]
 
 
+FAR = {
+    "scheduler": "slurm",
+    "transport": "ssh_openssh",
+    "ssh": {"host": "login", "user": "wps"},
+    "staging": "sftp",
+    "root": "/work/wps",
+}
+MAPPED = {**FAR, "root": "/home/{account}/wps", "accounts": {"ada@example.org": "ada"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"staging": "shared", "accounts": {"ada": "ada"}}, "other accounts cannot read shared job folders"),
+        ({"transport": "local"}, "staging sftp needs transport"),
+        ({"root": None}, "staging sftp needs root"),
+        ({"accounts": {"ada": "ada"}}, "each has a folder of its own"),
+        ({"root": "/home/{account}"}, "there is none"),
+        ({**MAPPED, "accounts": {"ada": "root"}}, "as root"),
+        ({**MAPPED, "accounts": {"ada": "-oProxyCommand=x"}}, "should match pattern"),
+        ({**MAPPED, "accounts": {"ada": "../bob"}}, "should match pattern"),
+        ({**MAPPED, "accounts": {"": "ada"}}, "at least 1 character"),
+    ],
+)
+def test_staging_and_accounts_that_cannot_work_are_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_settings({"clusters": {"hpc": {**FAR, **changes}}})
+
+
+def test_each_account_has_a_connection_and_a_folder_of_its_own() -> None:
+    cluster = parse_settings({"clusters": {"hpc": MAPPED}}).clusters["hpc"]
+    ada = cluster.under("ada")
+    assert ada.ssh is not None
+    assert (ada.ssh.user, ada.ssh.host, ada.root) == ("ada", "login", "/home/ada/wps")
+    assert cluster.under(None) == cluster
+
+
 def test_a_cluster_behind_a_login_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``ssh`` is paramiko; files count from the configuration's own folder, or from the home folder."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

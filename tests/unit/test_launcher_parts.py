@@ -1,6 +1,7 @@
 """The launcher's parts by themselves: logs, checks, versions, the kernel's files, progress, failures in words."""
 
 import errno
+import hashlib
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from joblauncher.formats.records import Manifest
 from joblauncher.formats.status import StatusHead, read_status
 from joblauncher.formats.values import FileValue, LiteralValue, NestedValue
 from joblauncher.logs import CappedLog
+from joblauncher.outputs import check_outputs
 from tests.folders import wait_for
 from wps_hpc.processes.payload import PayloadError
 from wps_hpc.processes.run import ProcessError
@@ -359,3 +361,28 @@ time.sleep(1000)
     parent.kill()
     parent.communicate()
     wait_for(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
+
+
+# --- outputs ---------------------------------------------------------------------------------------------------------
+
+
+def an_output(attempt: Path) -> FileValue:
+    """An output that leads to a second file, as a process names it: its own word on the digest counts for nothing."""
+    folder = attempt / "outputs"
+    folder.mkdir()
+    (folder / "map.tif").write_bytes(b"pixels")
+    (folder / "tile.tif").write_bytes(b"a tile")
+    return FileValue("outputs/map.tif", "image/tiff", sha256="0", parts=(FileValue("outputs/tile.tif", "image/tiff"),))
+
+
+def test_outputs_that_travel_get_the_digest_of_what_lies_there(tmp_path: Path) -> None:
+    (checked,) = check_outputs(tmp_path, {"map": (an_output(tmp_path),)}, digests=True)["map"]
+    assert isinstance(checked, FileValue)
+    found = [(value.size, value.sha256) for value in (checked, *checked.parts)]
+    assert found == [(6, hashlib.sha256(content).hexdigest()) for content in (b"pixels", b"a tile")]
+
+
+def test_outputs_on_a_shared_filesystem_get_none(tmp_path: Path) -> None:
+    (checked,) = check_outputs(tmp_path, {"map": (an_output(tmp_path),)})["map"]
+    assert isinstance(checked, FileValue)
+    assert [(value.size, value.sha256) for value in (checked, *checked.parts)] == [(6, None), (6, None)]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from tests.folders import wait_for
 from wps_hpc.config import Settings, Storage
 from wps_hpc.health import read_report
 from wps_hpc.jobs.lease import LeaseLost
+from wps_hpc.jobs.watch import Queries
 from wps_hpc.worker import Loop, Shift
 
 
@@ -82,7 +84,10 @@ def test_the_report_has_the_age_of_the_slowest_watch_round(tmp_path: Path) -> No
     shift = Shift(settings, *cast("tuple[Any, Any, Any, Any]", (None,) * 2 + ({}, None)), "me", 1)
     hangs, works = Work().loop, Work().loop
     hangs.round_at = time.time() - 500
-    shift._watching += [works, hangs]
+    for place, loop in ("a", works), ("b", hangs):
+        shift.crews[place, None] = cast(
+            "Any", SimpleNamespace(watching=loop, watcher=SimpleNamespace(queries=Queries()))
+        )
     shift.report()
     report = read_report(settings)
     assert report is not None and time.time() - report.round_at > 499

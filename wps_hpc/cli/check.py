@@ -17,7 +17,7 @@ import click
 from sqlalchemy.engine import make_url
 
 from wps_hpc.cli.main import EXIT_FAILED, Chosen
-from wps_hpc.clusters.cluster import Cluster, build_clusters
+from wps_hpc.clusters.cluster import Cluster, build_cluster, build_clusters
 from wps_hpc.clusters.containers import configured, judge
 from wps_hpc.clusters.transports.base import Command, TransportError
 from wps_hpc.clusters.transports.ssh import SshTransport
@@ -214,6 +214,19 @@ def check_clock(settings: Settings) -> Iterator[Finding]:
         yield Finding(PROBLEM, f"this host's clock says {time.ctime()}: set it")
 
 
+def check_owners(settings: Settings) -> Iterator[Finding]:
+    """Whether owners can be known, and cannot go round their accounts, where a cluster maps them to accounts."""
+    for name, cluster in settings.clusters.items():
+        if cluster.accounts and not settings.server.trusted_proxies:
+            yield Finding(
+                PROBLEM,
+                f"clusters.{name}.accounts maps owners to accounts, but nobody says who is asking: all jobs are "
+                "refused; set server.trusted_proxies",
+            )
+        elif cluster.accounts:
+            yield Finding(OK, f"cluster {name}: {len(cluster.accounts)} owners have accounts there")
+
+
 def check_worker(settings: Settings) -> Iterator[Finding]:
     """Whether a worker is at work. None need be: the server may just not be running."""
     report = read_report(settings)
@@ -234,6 +247,7 @@ CHECKS: tuple[Check, ...] = (
     check_database,
     check_processes,
     check_containers,
+    check_owners,
     check_worker,
 )
 
@@ -246,13 +260,20 @@ def check_clusters(settings: Settings, timeout: float) -> Iterator[Finding]:
         yield Finding(PROBLEM, str(error))
         return
     for cluster in clusters.values():
-        try:
-            login = list(check_login(cluster))
-            yield from login
-            if not any(finding.level == PROBLEM for finding in login):
-                yield from check_cluster(settings, cluster, timeout)
-        finally:
-            cluster.close()
+        for seen in _as_accounts(settings, cluster):
+            try:
+                login = list(check_login(seen))
+                yield from login
+                if not any(finding.level == PROBLEM for finding in login):
+                    yield from check_cluster(settings, seen, timeout)
+            finally:
+                seen.close()
+
+
+def _as_accounts(settings: Settings, cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster as each account of its table sees it; one without a table as the server does."""
+    accounts = sorted(set(cluster.settings.accounts.values()))
+    yield from (build_cluster(settings, cluster.name, account) for account in accounts) if accounts else [cluster]
 
 
 def check_login(cluster: Cluster) -> Iterator[Finding]:
@@ -263,7 +284,7 @@ def check_login(cluster: Cluster) -> Iterator[Finding]:
     try:
         noise = transport.noise(seconds)
         account = transport.run(Command(("id", "-un")), seconds).stdout.strip()
-        seen = sees_root(cluster, transport)
+        seen = cluster.depot is not None or sees_root(cluster, transport)
     except (TransportError, OSError) as error:
         yield Finding(PROBLEM, f"cluster {cluster.name}: {error}")
         return
@@ -286,17 +307,20 @@ def sees_root(cluster: Cluster, transport: SshTransport) -> bool:
 
 def check_cluster(settings: Settings, cluster: Cluster, timeout: float) -> Iterator[Finding]:
     """Whether a job runs on a cluster, and what its node is like."""
+    name = cluster.name + (f", account {cluster.account}" if cluster.account else "")
     try:
         report = send_probe(settings, cluster, timeout)
     except (ProbeFailed, OSError) as error:
-        yield Finding(PROBLEM, f"cluster {cluster.name}: {error}")
+        yield Finding(PROBLEM, f"cluster {name}: {error}")
         return
     yield Finding(
         OK,
-        f"cluster {cluster.name}: a probe job ran in {report.seconds:.1f} s on {report.host} as {report.user} "
+        f"cluster {name}: a probe job ran in {report.seconds:.1f} s on {report.host} as {report.user} "
         f"({report.uid}) with Python {report.python} ({report.executable}) and wrote to {report.folder}",
     )
-    yield from check_node(cluster.name, report)
+    if cluster.account is not None and report.user not in (cluster.account, "unknown"):
+        yield Finding(PROBLEM, f"cluster {name}: jobs run as {report.user}")
+    yield from check_node(name, report, shared=cluster.depot is None)
     yield from check_container(cluster, report)
 
 
@@ -313,8 +337,8 @@ def check_container(cluster: Cluster, report: ProbeReport) -> Iterator[Finding]:
     yield Finding(OK if not interfaces else NOTE, f"cluster {cluster.name}: {text}")
 
 
-def check_node(name: str, report: ProbeReport) -> Iterator[Finding]:
-    """What a probe's findings mean for other jobs."""
+def check_node(name: str, report: ProbeReport, *, shared: bool = True) -> Iterator[Finding]:
+    """What a probe's findings mean for other jobs; ``shared``: they run as the server, on folders of its own."""
     version = tuple(int(part) for part in report.python.split(".")[:2])
     if version != sys.version_info[:2]:
         here = ".".join(map(str, sys.version_info[:2]))
@@ -323,7 +347,7 @@ def check_node(name: str, report: ProbeReport) -> Iterator[Finding]:
             f"cluster {name}: Python {report.python} there, {here} here: processes made at run time (closures) "
             "cannot run there; those from modules and folders can",
         )
-    if report.uid != os.geteuid():
+    if shared and report.uid != os.geteuid():
         yield Finding(PROBLEM, f"cluster {name}: jobs run as account {report.uid}, the server as {os.geteuid()}")
     if abs(report.clock_ahead) > CLOCK_TOLERANCE:
         word = "ahead of" if report.clock_ahead > 0 else "behind"

@@ -22,6 +22,7 @@ from joblauncher.formats.records import Container
 from wps_hpc import config
 from wps_hpc.clusters import containers, scripts
 from wps_hpc.clusters.connections import open_ssh
+from wps_hpc.clusters.depot import Depot
 from wps_hpc.clusters.environment import CARRIED, clean_environment
 from wps_hpc.clusters.schedulers.base import (
     Control,
@@ -47,6 +48,7 @@ from wps_hpc.clusters.transports.base import (
     ChangeFeed,
     Command,
     Completed,
+    FileTransport,
     NoSuchProgram,
     Transport,
     TransportError,
@@ -54,6 +56,7 @@ from wps_hpc.clusters.transports.base import (
 from wps_hpc.clusters.transports.drmaa import DrmaaTransport
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
 from wps_hpc.clusters.transports.local import LocalTransport
+from wps_hpc.config import ConfigError
 from wps_hpc.processes import description
 from wps_hpc.processes.description import Resources
 
@@ -133,6 +136,10 @@ class Cluster:
     _news: _News
     #: What ``storage.root`` is here.
     storage: Path = Path("/")
+    #: The account that jobs run under; None: the one that the server itself has there.
+    account: str | None = None
+    #: Where job folders lie there, when nothing is shared.
+    depot: Depot | None = None
 
     @property
     def python(self) -> str:
@@ -317,7 +324,15 @@ def build_clusters(settings: config.Settings) -> Mapping[str, Cluster]:
     return {name: _build(name, own, settings.storage) for name, own in settings.clusters.items()}
 
 
-def _build(name: str, own: config.Cluster, storage: config.Storage) -> Cluster:
+def build_cluster(settings: config.Settings, name: str, account: str | None) -> Cluster:
+    """One cluster as an account of it sees it, with a connection of its own; raises ConfigError."""
+    own = settings.clusters[name]
+    if account is not None and own.staging != "sftp":
+        raise ConfigError(f"clusters.{name} has jobs of account {account}, but no longer the staging that they need")
+    return _build(name, own.under(account), settings.storage, account)
+
+
+def _build(name: str, own: config.Cluster, storage: config.Storage, account: str | None = None) -> Cluster:
     transport, scheduler = TRANSPORTS[own.scheduler](storage), SCHEDULERS[own.scheduler](own)
     if own.drmaa_library is not None and isinstance(scheduler, GridEngineScheduler):
         scheduler = DrmaaScheduler(scheduler)
@@ -332,4 +347,13 @@ def _build(name: str, own: config.Cluster, storage: config.Storage) -> Cluster:
         template=scripts.load_template(TEMPLATES.get(own.scheduler, own.scheduler), own.template),
         _news=_News(transport, own.command_seconds),
         storage=storage.root,
+        account=account,
+        depot=_depot(own, transport, storage),
     )
+
+
+def _depot(own: config.Cluster, transport: Transport, storage: config.Storage) -> Depot | None:
+    """Where job folders lie, on a cluster that they are sent to."""
+    if own.staging == "shared" or own.root is None or not isinstance(transport, FileTransport):
+        return None
+    return Depot(transport, storage.root, own.root.rstrip("/"), own.command_seconds)

@@ -30,6 +30,7 @@ from wps_hpc.errors import (
     ServerBusy,
     ServiceError,
 )
+from wps_hpc.jobs.accounts import account_for
 from wps_hpc.jobs.addresses import check_reference
 from wps_hpc.jobs.admission import check_admission
 from wps_hpc.jobs.callbacks import check_subscriber
@@ -69,13 +70,16 @@ class Intake:
     def execute(self, request: ExecuteRequest) -> Job:
         """Accept one Execute; when this returns, the job exists.
 
-        Raises what ``validated`` raises, ServerBusy over a limit or when the database is locked for too long, and
-        NotEnoughStorage when there is no room, or less than ``storage.min_free_bytes``. After an error there is no job.
+        Raises what ``validated`` raises, Forbidden for an owner who has no account on the cluster, ServerBusy over a
+        limit or when the database is locked for too long, and NotEnoughStorage when there is no room, or less than
+        ``storage.min_free_bytes``. After an error there is no job.
         """
         entry = self._catalogue.get(request.process)
         if entry is None:
             raise NoSuchProcess(f"There is no process {request.process[:200]!r} here.", "Identifier")
         wanted = validated(entry.description, request, self._settings)
+        cluster = self._cluster_for(entry.description, wanted)
+        account_for(self._settings.clusters[cluster], wanted.owner)
         self._check_references(wanted)
         check_subscriber(wanted.subscriber, self._settings.callbacks)
         with _in_service_words():
@@ -205,7 +209,7 @@ class Intake:
         now = time.time()
         staged = not any(isinstance(value, Reference) for value in _flat(request.inputs))
         sync = request.mode is Mode.SYNC
-        beside_the_server = sync and process.sync == "local"
+        cluster = self._cluster_for(process, request)
         return Job(
             id=job_id,
             process=process.identifier,
@@ -217,12 +221,22 @@ class Intake:
             percent=0,
             created=now,
             request=to_json(request),
-            cluster="local" if beside_the_server else self._settings.default_cluster,
+            cluster=cluster,
             owner=request.owner,
             deadline=now + self._settings.limits.sync_seconds if sync else None,
             staged=staged,
             state_since=now,
+            account=account_for(self._settings.clusters[cluster], request.owner),
         )
+
+    def _cluster_for(self, process: ProcessDescription, request: ExecuteRequest) -> str:
+        """Where the job runs: the default cluster, or for a call that somebody waits for beside the server.
+
+        Not there where owners have accounts: nobody's code is to run under the server's.
+        """
+        default = self._settings.default_cluster
+        beside_the_server = request.mode is Mode.SYNC and process.sync == "local"
+        return "local" if beside_the_server and not self._settings.clusters[default].accounts else default
 
 
 def _make(folder: JobFolder) -> None:

@@ -25,10 +25,12 @@ from wps_hpc.clusters.schedulers.base import (
     SubmitOutcome,
     Submitted,
 )
+from wps_hpc.clusters.transports.base import TransportError
 from wps_hpc.config import Limits
 from wps_hpc.jobs.job import Job, JobState, Submission, SubmitState
 from wps_hpc.jobs.lease import LeaseLost
 from wps_hpc.jobs.pack import Packer, PackFailed
+from wps_hpc.jobs.sending import NotThere, Sender
 from wps_hpc.jobs.store import Change, JobFields, NotWaiting, Store, StoreError, SubmissionChange
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ LOOKUP_MARGIN = 1.0
 LOOKUPS_NEEDED = 2
 #: Stands for the scheduler id of a submission that a launcher has claimed and nobody else remembers.
 FORGOTTEN = "forgotten"
+_NOT_SENT = "Its files cannot be sent to the cluster at the moment."
 #: First and longest pause before another try after a transient refusal, in seconds.
 RETRY_FIRST, RETRY_LONGEST = 2.0, 120.0
 
@@ -50,7 +53,7 @@ class Dispatcher:
     """Submits the jobs of one cluster. ``changed`` is told the id of every job whose state it changed.
 
     ``places`` guards the count of free places, which all clusters share. ``clock`` gives times for the database,
-    ``steady`` measures pauses, as it cannot be set.
+    ``steady`` measures pauses, as it cannot be set. ``sender`` brings job folders to a cluster that does not see them.
     """
 
     cluster: Cluster
@@ -62,6 +65,7 @@ class Dispatcher:
     places: threading.Lock
     clock: Callable[[], float] = time.time
     steady: Callable[[], float] = time.monotonic
+    sender: Sender | None = None
     _retries: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def round(self) -> float | None:
@@ -69,7 +73,7 @@ class Dispatcher:
 
         Returns the seconds after which another round is due whatever happens, or None.
         """
-        unknown = self.store.in_state(self.cluster.name, JobState.SUBMITTING)
+        unknown = self.store.in_state(self.cluster.name, JobState.SUBMITTING, self.cluster.account)
         for job in unknown:
             if not self._each(job, self._recover):
                 break  # each of the others would wait for the command's whole time limit
@@ -77,7 +81,8 @@ class Dispatcher:
         return self.cluster.settings.query_seconds if unknown or self._retries else None
 
     def _fill(self) -> None:
-        waiting = self.store.next_accepted(self.cluster.name, self.limits.parallel + len(self._retries))
+        most = self.limits.parallel + len(self._retries) + (len(self.sender) if self.sender is not None else 0)
+        waiting = self.store.next_accepted(self.cluster.name, most, self.cluster.account)
         self._forget_all_but({job.id for job in waiting})
         places = self.store.load().free(self.limits) if waiting else 0
         for job in waiting:
@@ -90,6 +95,8 @@ class Dispatcher:
     def _forget_all_but(self, waiting: Collection[str]) -> None:
         """Jobs that were dismissed or held between two tries are not tried again."""
         self._retries = {job_id: retry for job_id, retry in self._retries.items() if job_id in waiting}
+        if self.sender is not None:
+            self.sender.forget_all_but(waiting)
 
     def _each(self, job: Job, step: Callable[[Job], bool]) -> bool:
         """The answer of one job's step; what goes wrong with this job alone must keep no other from its turn."""
@@ -102,10 +109,37 @@ class Dispatcher:
             return True
 
     def _send(self, job: Job) -> bool:
-        """Submit one job, if there is a place left for it; false when it took none."""
+        """Submit one job, if there is a place left for it; false when it took none.
+
+        One whose folder has yet to be sent keeps its place among those that are tried, and is submitted by a later
+        round.
+        """
+        if self.sender is not None and job.id not in self.sender:
+            return self._begin_sending(job, self.sender)
+        order = self._order(job) if self.sender is None else self._arrived(job, self.sender)
+        if order is None:
+            return self.sender is not None and job.id in self.sender
+        return self._submit_in_time(job, order)
+
+    def _begin_sending(self, job: Job, sender: Sender) -> bool:
         order = self._order(job)
         if order is None:
             return False
+        sender.begin(job.id, self.packer.folder(job), order)
+        self._change(job, {"message": "its files are being sent to the cluster", "reason": None})
+        return True
+
+    def _arrived(self, job: Job, sender: Sender) -> JobOrder | None:
+        """The order of a job whose folder is there; one that could not be sent is tried again later."""
+        try:
+            return sender.arrived(job.id)
+        except NotThere as error:
+            log.warning("job %s: its files cannot be sent: %s", job.id, error)
+            self._retry_later(job)
+            self._change(job, {"message": _NOT_SENT, "reason": _NOT_SENT})
+            return None
+
+    def _submit_in_time(self, job: Job, order: JobOrder) -> bool:
         begun = self.steady()
         with self.places:
             if self.store.load().free(self.limits) <= 0:
@@ -113,6 +147,8 @@ class Dispatcher:
             submission = self._begun(job, order)
         if submission is None:
             return False
+        if self.sender is not None:
+            self.sender.done_with(job.id)
         reach(Failpoint.SUBMIT_BEFORE_COMMAND)
         if self.steady() - begun > self.cluster.settings.command_seconds:
             # Another worker may have looked the token up by now, and have found that nobody has it.
@@ -230,7 +266,10 @@ class Dispatcher:
         settled = submission.prepared_at + self.cluster.settings.command_seconds * (1 + LOOKUP_MARGIN)
         if self.clock() < settled:
             return
-        if self.packer.folder(job).attempt(job.submission_number).claim.exists():
+        claimed = self._claimed(job)
+        if claimed is None:
+            return
+        if claimed:
             # It ran, and scheduler and accounting have forgotten it: what it left decides, and nothing runs again.
             self._record(job, submission, Submitted(FORGOTTEN))
             return
@@ -240,6 +279,18 @@ class Dispatcher:
             self._refused(job, submission, outcome)
         else:
             self.store.apply(self.epoch, (), [SubmissionChange(submission.id, {"lookups": lookups})])
+
+    def _claimed(self, job: Job) -> bool | None:
+        """Whether a launcher took the job's submission; None when that cannot be told now."""
+        folder = self.packer.folder(job)
+        claim = folder.attempt(job.submission_number).claim
+        if self.cluster.depot is None:
+            return claim.exists()
+        try:
+            return self.cluster.depot.holds(job.id, claim.relative_to(folder.path).as_posix())
+        except TransportError as error:
+            log.warning("job %s: cannot be looked for: %s", job.id, error)
+            return None
 
     def _note(self, job: Job, order: JobOrder, outcome: SubmitOutcome) -> None:
         line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {order.token} {outcome}\n"

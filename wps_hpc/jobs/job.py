@@ -94,7 +94,8 @@ class Job:
     ``staged`` says that every input lies in the job folder: staging takes accepted jobs that are not staged, dispatch
     those that are. ``state_since`` is when the job came into its state. ``submission_id`` is None while no scheduler
     has the job or may have it (so a held job without one was never submitted, or has come back). ``released``
-    says that a client of WPS 2.0 has dismissed the job, to whom its identifier means nothing any more.
+    says that a client of WPS 2.0 has dismissed the job, to whom its identifier means nothing any more. ``account`` is
+    the cluster's account that the job runs under; None: the one that the server itself uses there.
     """
 
     id: str
@@ -128,6 +129,7 @@ class Job:
     staged: bool = False
     state_since: float | None = None
     released: bool = False
+    account: str | None = None
 
     @property
     def restarts(self) -> int:

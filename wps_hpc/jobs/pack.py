@@ -41,7 +41,7 @@ from wps_hpc.config import Settings
 from wps_hpc.errors import ServiceError
 from wps_hpc.jobs.job import Job
 from wps_hpc.jobs.needs import NotGiven, needs
-from wps_hpc.jobs.record import input_files, megabytes, request_record
+from wps_hpc.jobs.record import InputGone, brought_along, input_files, megabytes, request_record
 from wps_hpc.jobs.request import ExecuteRequest
 from wps_hpc.jobs.requestjson import from_json
 from wps_hpc.jobs.validate import check_fit
@@ -102,6 +102,9 @@ class Packer:
         except OSError as error:
             text = "The job folder could not be written; is the disk full?"
             raise PackFailed(Failure("disk full", text, code="NotEnoughStorage", detail=str(error))) from error
+        except InputGone as error:
+            text = "An input file is not available, or has changed since the request was accepted."
+            raise PackFailed(Failure("input not available", text, detail=str(error))) from error
         except NoQueueFits as error:
             failure = Failure("could not be submitted", str(error), "InvalidParameterValue", error.resource)
             raise PackFailed(failure) from error
@@ -144,6 +147,8 @@ class Packer:
         # A job that the spooler forks dies with this host: after a power cut there is nobody left to read its files.
         durable = not cluster.warm
         record = request_record(request)
+        if cluster.depot is not None:
+            record = brought_along(record, folder)
         resources = self._resources(entry, record, request.resources, folder)
         written = [
             _listed(folder, folder.payload, entry.payload, durable),
@@ -195,6 +200,7 @@ class Packer:
             resources={name: value for name, value in vars(resources).items() if value is not None},
             outputs_url=self.settings.server.outputs_url(job.id),
             container=container,
+            digests=cluster.depot is not None,
         )
 
     def _container(

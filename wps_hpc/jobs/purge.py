@@ -30,7 +30,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Ids looked up with one query.
 _TOGETHER = 500
 
-_JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SPREAD = re.compile(r"[0-9a-f]{2}")
 
 
@@ -108,7 +108,7 @@ class Purger:
     def _job_folders(self) -> Iterator[Path]:
         for spread in _entries(self._root / "jobs"):
             if _SPREAD.fullmatch(spread.name) and spread.is_dir(follow_symlinks=False):
-                yield from (Path(entry.path) for entry in _entries(spread.path) if _JOB_ID.fullmatch(entry.name))
+                yield from (Path(entry.path) for entry in _entries(spread.path) if JOB_ID.fullmatch(entry.name))
 
     def _rotten(self, now: float) -> Iterator[Path]:
         limit = now - self.settings.storage.trash_hours * 3600

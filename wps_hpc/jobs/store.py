@@ -19,6 +19,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    String,
     and_,
     bindparam,
     case,
@@ -174,6 +175,10 @@ _RUNNING_ON = jobs.c.state.in_([state.value for state in ACTIVE])
 _HOLD_WISHED = func.coalesce(jobs.c.wish, "") == "hold"
 _FREE_TO_GO = and_(~_HOLD_WISHED, jobs.c.cancel_requested.is_(None))
 _OLDEST_FIRST = (jobs.c.created, jobs.c.id)
+#: Jobs of one place: a cluster, and the account there (None: the server's own).
+_AT = and_(
+    jobs.c.cluster == bindparam("on"), jobs.c.account.is_not_distinct_from(bindparam("account_there", type_=String))
+)
 
 _ALL = select(*_COLUMNS).where(_SHOWN)
 _GET = select(*_COLUMNS).where(_HERE)
@@ -185,7 +190,7 @@ _NEXT_ACCEPTED = (
         jobs.c.state == JobState.ACCEPTED.value,
         jobs.c.staged.is_(True),
         _FREE_TO_GO,
-        jobs.c.cluster == bindparam("on"),
+        _AT,
     )
     .order_by(*_OLDEST_FIRST)
     .limit(bindparam("most"))
@@ -208,10 +213,11 @@ _ASKED_WHILE_WAITING = _ALL.where(
         and_(jobs.c.state == "held", jobs.c.wish == "release"),
     ),
 ).order_by(*_OLDEST_FIRST)
-_IN_STATE = _ALL.where(jobs.c.state == bindparam("at"), jobs.c.cluster == bindparam("on")).order_by(*_OLDEST_FIRST)
-_AT_SCHEDULER = _ALL.where(
-    jobs.c.scheduler_gone.is_(False), jobs.c.submission_id.is_not(None), jobs.c.cluster == bindparam("on")
-).order_by(*_OLDEST_FIRST)
+_IN_STATE = _ALL.where(jobs.c.state == bindparam("at"), _AT).order_by(*_OLDEST_FIRST)
+_AT_SCHEDULER = _ALL.where(jobs.c.scheduler_gone.is_(False), jobs.c.submission_id.is_not(None), _AT).order_by(
+    *_OLDEST_FIRST
+)
+_PLACES = select(jobs.c.cluster, jobs.c.account).where(or_(_RUNNING_ON, jobs.c.scheduler_gone.is_(False))).distinct()
 _STRANDED = _ALL.where(_RUNNING_ON, jobs.c.cluster.not_in(bindparam("known", expanding=True)))
 _OVERDUE = _ALL.where(_RUNNING_ON, jobs.c.deadline < bindparam("moment"), jobs.c.cancel_requested.is_(None))
 
@@ -453,21 +459,26 @@ class Store:
         """Accepted jobs whose inputs have yet to be fetched, the oldest first; without those held or cancelled."""
         return self._jobs(_TO_STAGE, most=limit)
 
-    def next_accepted(self, cluster: str, limit: int) -> list[Job]:
-        """Accepted, staged jobs of a cluster, the oldest first; without those held or cancelled."""
-        return self._jobs(_NEXT_ACCEPTED, on=cluster, most=limit)
+    def next_accepted(self, cluster: str, limit: int, account: str | None = None) -> list[Job]:
+        """Accepted, staged jobs of a cluster and account, the oldest first; without those held or cancelled."""
+        return self._jobs(_NEXT_ACCEPTED, on=cluster, account_there=account, most=limit)
 
-    def in_state(self, cluster: str, state: JobState) -> list[Job]:
-        """Jobs of a cluster in one state, the oldest first."""
-        return self._jobs(_IN_STATE, at=state.value, on=cluster)
+    def in_state(self, cluster: str, state: JobState, account: str | None = None) -> list[Job]:
+        """Jobs of a cluster and account in one state, the oldest first."""
+        return self._jobs(_IN_STATE, at=state.value, on=cluster, account_there=account)
 
-    def active(self, cluster: str) -> list[Job]:
-        """Jobs that the cluster's scheduler has or may have, the oldest first.
+    def places(self) -> set[tuple[str, str | None]]:
+        """Clusters, with the accounts there, of all jobs that somebody has to look after."""
+        rows = self.database.read(lambda connection: connection.execute(_PLACES).all())
+        return {(cluster, account) for cluster, account in rows}
+
+    def active(self, cluster: str, account: str | None = None) -> list[Job]:
+        """Jobs that the cluster's scheduler has or may have under that account, the oldest first.
 
         Also those that are to be cancelled, and those that have ended without the scheduler having let go of them
         (``scheduler_gone``). A job whose submission is still unknown has no scheduler id yet.
         """
-        return self._jobs(_AT_SCHEDULER, on=cluster)
+        return self._jobs(_AT_SCHEDULER, on=cluster, account_there=account)
 
     def asked_while_waiting(self) -> list[Job]:
         """Jobs that no scheduler has and whose flags ask for something: to be dismissed, held (``accepted`` →

@@ -82,6 +82,7 @@ jobs = Table(
     Column("staged", Boolean, nullable=False),
     Column("state_since", Double),
     Column("released", Boolean, nullable=False, server_default=false()),
+    Column("account", String(100)),
     Column("expired", Boolean, nullable=False, server_default=false()),
     Column("request", Text, nullable=False),
 )

@@ -27,6 +27,7 @@ from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobWord, Known, Phase, QueryAnswer
 from wps_hpc.jobs.job import Job, JobState, Submission
 from wps_hpc.jobs.lastwords import LastWords
+from wps_hpc.jobs.mirror import Gap, Mirror
 from wps_hpc.jobs.store import Change, JobFields, Store
 from wps_hpc.jobs.trusted import Left, attempts, is_claimed, read_attempt
 from wps_hpc.processes.description import ProcessDescription
@@ -41,7 +42,15 @@ class NotFound:
     accounting_asked: bool = False
 
 
-Answer: TypeAlias = JobWord | NotFound | CouldNotAsk
+@dataclass(frozen=True)
+class Unseen:
+    """What a job left that its scheduler no longer runs has not all come here; ``word`` is what the scheduler says."""
+
+    word: JobWord | NotFound
+    gap: Gap
+
+
+Answer: TypeAlias = JobWord | NotFound | CouldNotAsk | Unseen
 
 
 @dataclass(frozen=True)
@@ -91,12 +100,18 @@ def decide(
        scheduler's cause is better (time limit, out of memory, node failure, preempted, cancelled), or it is about to
        run the job again. So its word is awaited: as long as it cannot be asked for; up to the grace, counted by fresh
        answers, while the job is active; longer while it is about to give it. Accounting is asked of one not found.
-    3. The scheduler *could not be asked*: keep the state, marked stale. «Gone» is never concluded from an outage.
+    3. The scheduler *could not be asked*: keep the state, marked stale. «Gone» is never concluded from an outage. The
+       same for what the job left, where that has yet to come from the cluster (*unseen*): a job that is gone is not
+       judged by what is missing. One that a client has given up is dismissed without it.
     4. The job is *active*: its phase is the state; a running one takes percent and message from the launcher.
     5. The job is *ended*, with a word: failed with the word's cause once the shared filesystem has settled. If the
        scheduler calls it completed but the launcher left no outcome: the longer grace, then lost.
     6. The job is *not found*: accounting is asked at once; when that is silent as well: the grace, then lost.
     """
+    if isinstance(answer, Unseen):
+        if left.state not in ("succeeded", "failed"):
+            return _unseen(job, left, answer)
+        answer = answer.word
     gone = isinstance(answer, NotFound) or (isinstance(answer, JobWord) and answer.phase is Phase.ENDED)
     if left.state == "succeeded":
         return Verdict(JobState.SUCCEEDED, left.message or "finished", 100, gone=gone)
@@ -153,6 +168,13 @@ def _keep(job: Job, left: Left) -> Verdict:
 
 def _stale(job: Job, left: Left) -> Verdict:
     return replace(_keep(job, left), stale=True, reason=f"the scheduler does not answer ({job.cluster})")
+
+
+def _unseen(job: Job, left: Left, answer: Unseen) -> Verdict:
+    if job.cancel_requested is not None:
+        return _final(job, Failure("cancelled", CAUSE_TEXTS["cancelled"]), gone=True)
+    kept = replace(_keep(job, left), stale=answer.gap.stale, reason=answer.gap.why)
+    return kept if answer.gap.stale else replace(kept, message=answer.gap.why)
 
 
 def _facts(job: Job, word: JobWord) -> list[str]:
@@ -311,7 +333,8 @@ class Watcher:
     remembers between rounds only saves work: a new worker starts with nothing and reads every active attempt once.
     ``describe`` gives a process's description, by
     which its outputs are checked, if that is of the job's version; None for one that is no longer on offer. ``clock``
-    gives times for the database and for people; ``steady`` measures graces and pauses, as it cannot be set.
+    gives times for the database and for people; ``steady`` measures graces and pauses, as it cannot be set. ``mirror``
+    copies what jobs leave, where they leave it on another file system.
     """
 
     cluster: Cluster
@@ -324,6 +347,7 @@ class Watcher:
     clock: Callable[[], float] = time.time
     steady: Callable[[], float] = time.monotonic
     queries: Queries = field(default_factory=lambda: Queries())
+    mirror: Mirror | None = None
     _seen: dict[str, JobWord] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
     _read: dict[str, float] = field(default_factory=dict)
@@ -336,7 +360,7 @@ class Watcher:
 
         Returns the seconds after which the next round is due whatever happens.
         """
-        jobs = self.store.active(self.cluster.name)
+        jobs = self.store.active(self.cluster.name, self.cluster.account)
         jobs = [job for job in jobs if job.state is not JobState.SUBMITTING]
         self._forget_all_but(job.id for job in jobs)
         interval = self.cluster.settings.query_seconds if jobs else IDLE_QUERY
@@ -368,7 +392,7 @@ class Watcher:
         if self.queries.away:
             words = dict.fromkeys(poked, CouldNotAsk(self.queries.error or ""))
         polled = [one for one in followed if one.job.id in poked and one.job.id in words]
-        stored = self._store_all([self._conclude(one, words[one.job.id], fresh=False) for one in polled])
+        stored = self._store_all([self._conclude(one, self._seen_of(one, words), fresh=False) for one in polled])
         if self.queries.away:
             return
         for one in followed:
@@ -376,17 +400,34 @@ class Watcher:
 
     def _look(self, followed: Sequence[_Followed], poked: Collection[str]) -> None:
         answer = self._query()
-        words = {one.job.id: self._word_for(one.submission, answer) for one in followed}
+        words: dict[str, Answer] = {one.job.id: self._word_for(one.submission, answer) for one in followed}
+        missing = frozenset(job_id for job_id, word in words.items() if isinstance(word, NotFound))
+        changed = {*poked, *self._mirrored(followed, words)}
+        words = {one.job.id: self._seen_of(one, words) for one in followed}
         absent = [one for one in followed if isinstance(words[one.job.id], NotFound)]
-        due = {*poked, *self._long_unread(words)}
+        due = {*changed, *self._long_unread(words)}
         news = [one for one in followed if one.job.id in due or self._news(one.job, words[one.job.id])]
         verdicts = [self._conclude(one, words[one.job.id]) for one in news if one not in absent]
         stored = self._store_all(verdicts + self._account(absent))
         if not isinstance(answer, CouldNotAsk):
-            self._absent = frozenset(one.job.id for one in absent)
+            self._absent = missing
             # Each request to a scheduler that is away would wait for the command's whole time limit.
             for one in followed:
                 self._control(replace(one, job=stored.get(one.job.id, one.job)))
+
+    def _mirrored(self, followed: Sequence[_Followed], words: Mapping[str, Answer]) -> set[str]:
+        """Copy what jobs have left, after the scheduler was asked: what it calls ended has written its last. The jobs
+        of which something new has come."""
+        if self.mirror is None:
+            return set()
+        return self.mirror.refresh([one.job for one in followed if not one.job.final and _may_write(words[one.job.id])])
+
+    def _seen_of(self, one: _Followed, words: Mapping[str, Answer]) -> Answer:
+        """The answer on a job, together with the reservation that what it left is not all here."""
+        word = words[one.job.id]
+        gap = self.mirror.gap(one.job.id) if self.mirror is not None and not one.job.final else None
+        gone = isinstance(word, NotFound) or (isinstance(word, JobWord) and word.phase is Phase.ENDED)
+        return Unseen(word, gap) if gap is not None and gone else word  # type: ignore[arg-type]
 
     def _query(self) -> QueryAnswer:
         answer = self.cluster.query()
@@ -403,6 +444,8 @@ class Watcher:
 
     def _forget_all_but(self, ids: Iterable[str]) -> None:
         kept = set(ids)
+        if self.mirror is not None:
+            self.mirror.forget_all_but(kept)
         self._seen = {job_id: word for job_id, word in self._seen.items() if job_id in kept}
         self._since = {job_id: moment for job_id, moment in self._since.items() if job_id in kept}
         self._asked = {job_id: moment for job_id, moment in self._asked.items() if job_id in kept}
@@ -421,6 +464,8 @@ class Watcher:
         """Whether the job's attempt has to be read: the answer changed, or a verdict hangs on time."""
         if isinstance(word, CouldNotAsk):
             return job.stale_since is None
+        if isinstance(word, Unseen):
+            return True
         pending = job.id in self._since or job.stale_since is not None
         return pending or self._seen.get(job.id) != word or isinstance(word, NotFound) or word.phase is Phase.ENDED
 
@@ -445,7 +490,8 @@ class Watcher:
 
     def _conclude(self, one: _Followed, answer: Answer, attempt: int = 0, *, fresh: bool = True) -> _Concluded:
         job = one.job
-        restarts = answer.restarts if isinstance(answer, JobWord) else 0
+        word = answer.word if isinstance(answer, Unseen) else answer
+        restarts = word.restarts if isinstance(word, JobWord) else 0
         # Never back to a former attempt.
         attempt = max(job.submission_number + restarts, job.attempt, attempt)
         attempt, left = self._current(job, attempt)
@@ -453,9 +499,9 @@ class Watcher:
         since = self._since.pop(job.id, None)
         self._read[job.id] = self.steady()
         verdict = decide(current, left, answer, self.steady(), since, self._graces(), fresh=fresh)
-        if isinstance(answer, JobWord):
-            self._seen[job.id] = answer
-        elif isinstance(answer, NotFound):
+        if isinstance(word, JobWord):
+            self._seen[job.id] = word
+        elif isinstance(word, NotFound):
             self._seen.pop(job.id, None)
         if verdict.failure is not None and not job.final:
             verdict = replace(verdict, failure=self.last_words.told(job, attempt, verdict.failure))
@@ -479,6 +525,9 @@ class Watcher:
 
     def _left(self, job: Job, attempt: int) -> Left:
         """What the attempt left; a job of which that cannot even be said must keep no other from its turn."""
+        refused = self.mirror.refused(job.id, attempt) if self.mirror is not None else None
+        if refused is not None:
+            return Left(state="failed", failure=refused)
         try:
             return read_attempt(JobFolder(job_path(self.root, job.id)), attempt, self._described(job))
         except Exception as error:
@@ -516,6 +565,8 @@ class Watcher:
         done = [one for one in stored if one.verdict.gone and one.verdict.state.final]
         if done:
             self.cluster.forget([_known(one.followed.submission) for one in done])
+        if done and self.mirror is not None and self.cluster.settings.cleanup == "fetched":
+            self.mirror.discard([one.followed.job.id for one in done])
 
     def _control(self, one: _Followed) -> None:
         if one.job.id in self._absent:
@@ -641,6 +692,11 @@ _FULFILLED: Mapping[Control, frozenset[JobState]] = {
     Control.SUSPEND: frozenset({JobState.SUSPENDED}),
     Control.RESUME: frozenset({JobState.RUNNING, JobState.QUEUED}),
 }
+
+
+def _may_write(word: Answer) -> bool:
+    """Whether a job may have left something since: one that waits has not begun, as far as anybody knows."""
+    return not (isinstance(word, JobWord) and word.phase in (Phase.QUEUED, Phase.HELD))
 
 
 def _known(submission: Submission) -> Known:

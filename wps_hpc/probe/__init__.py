@@ -10,19 +10,23 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from joblauncher.build import install_launcher
 from joblauncher.formats.folder import JobFolder, job_path
+from joblauncher.formats.records import Manifest, load
 from joblauncher.formats.values import LiteralValue
 from wps_hpc.clusters import containers
 from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobOrder, Known, Phase, Refused, Submitted, Unknown
+from wps_hpc.clusters.transports.base import TransportError
 from wps_hpc.config import Settings
 from wps_hpc.jobs.beneath import Untrusted
 from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.mirror import Gap, Mirror
 from wps_hpc.jobs.pack import Packer, PackFailed
 from wps_hpc.jobs.request import ExecuteRequest
 from wps_hpc.jobs.requestjson import to_json
@@ -82,11 +86,39 @@ def send_probe(settings: Settings, cluster: Cluster, timeout: float) -> ProbeRep
     folder.path.chmod(0o700)
     try:
         order = packer.pack(job, _REQUEST, cluster)
-        return _Probe(cluster, order, folder, entry, time.monotonic() + timeout).run()
+        with _sent(settings, cluster, job, folder, packer.launcher) as look:
+            return _Probe(cluster, order, folder, entry, time.monotonic() + timeout, look).run()
     except PackFailed as error:
         raise ProbeFailed(f"the probe cannot be prepared: {error.failure.text} {error.failure.detail}") from error
+    except TransportError as error:
+        raise ProbeFailed(f"the probe's files cannot be sent there or fetched: {error}") from error
     finally:
         shutil.rmtree(folder.path, ignore_errors=True)
+
+
+@contextmanager
+def _sent(
+    settings: Settings, cluster: Cluster, job: Job, folder: JobFolder, launcher: Path
+) -> Iterator[Callable[[], Gap | None]]:
+    """The probe's folder on the cluster, where nothing is shared, for as long as the block runs; what looks at what
+    came of it tells whether something is missing. Raises TransportError."""
+    if cluster.depot is None:
+        yield lambda: None
+        return
+    mirror = Mirror(cluster.depot, settings, cluster.scheduler.settle_seconds)
+
+    def look() -> Gap | None:
+        mirror.refresh([job])
+        return mirror.gap(job.id)
+
+    try:
+        cluster.depot.send_launcher(launcher)
+        cluster.depot.send(folder, load(Manifest, folder.manifest.read_bytes()).files)
+        yield look
+    finally:
+        mirror.close()
+        with suppress(TransportError):
+            cluster.depot.remove_jobs([job.id])
 
 
 #: The shell's exit codes for a command that cannot be run, or is not there.
@@ -120,6 +152,7 @@ class _Probe:
     folder: JobFolder
     entry: Entry
     deadline: float
+    look: Callable[[], Gap | None]
 
     def run(self) -> ProbeReport:
         """Submit, wait and read."""
@@ -154,10 +187,12 @@ class _Probe:
         ended: float | None = None
         settle = PATIENCE * self.cluster.scheduler.settle_seconds
         while True:
+            word, over = self._word(known)
+            gap = self.look()
             left = read_attempt(self.folder, self.order.submission, self.entry.description)
             if left.state in ("succeeded", "failed"):
                 return left
-            word, over = self._word(known)
+            over = over and gap is None
             ended = (ended or time.monotonic()) if over else None
             if ended is not None and time.monotonic() - ended > settle:
                 if left.container is not None and not left.claimed:
@@ -166,7 +201,10 @@ class _Probe:
                     f"the scheduler calls the probe {word}, but in its folder: {left.described()}{self._hint(left)}"
                 )
             if time.monotonic() > self.deadline:
-                raise ProbeFailed(f"the probe did not end in time; the scheduler calls it {word}; {left.described()}")
+                missing = f"; {gap.why}" if gap is not None else ""
+                raise ProbeFailed(
+                    f"the probe did not end in time; the scheduler calls it {word}; {left.described()}{missing}"
+                )
             time.sleep(LOOK_EVERY if ended else max(LOOK_EVERY, self.cluster.settings.query_seconds / 4))
 
     def _hint(self, left: Left) -> str:

@@ -52,6 +52,13 @@ class NoSuchFile(TransportError):
         super().__init__(text, may_have_run=False)
 
 
+class Unreadable(TransportError):
+    """Some folder is there, and cannot be read by the connection's account."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, may_have_run=False)
+
+
 class ChangeFeed(Protocol):
     """Tells that some job of the cluster has ended, so that the watcher asks at once instead of at its interval.
 
@@ -141,7 +148,8 @@ class FileTransport(Transport, Protocol):
         """What is in each of these folders, ``depth`` levels deep, in one round trip for all of them together.
 
         Called for all jobs of a cluster at once. A folder that is not there is not in the answer; an empty one is, with
-        nothing. What goes away meanwhile is left out.
+        nothing. What goes away meanwhile is left out. Raises Unreadable when some of it cannot be looked into: nothing
+        is said then, not even of the others.
         """
 
     def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:

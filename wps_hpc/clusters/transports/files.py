@@ -25,6 +25,7 @@ from wps_hpc.clusters.transports.base import (
     Listed,
     NoSuchFile,
     TransportError,
+    Unreadable,
 )
 from wps_hpc.clusters.transports.remote import Output
 
@@ -153,7 +154,7 @@ class CommandFiles(ABC):
         output = self._output(_LIST.format(depth=int(depth)), folders, timeout)
         complaints = [line for line in output.stderr.splitlines() if not line.endswith(b"No such file or directory")]
         if complaints or (output.exit_code != 0 and not output.stderr):
-            raise _failed("list folders", output)
+            raise Unreadable(str(_failed("list folders", output)))
         return _listed(output.stdout, folders)
 
     def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:

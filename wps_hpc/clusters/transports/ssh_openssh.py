@@ -51,12 +51,12 @@ class OpenSshTransport(SshTransport):
 
     def close(self) -> None:
         """Close the connections that this transport opened; commands under way are cut off."""
-        with self._lock:
-            folder, self._folder, self._current = self._folder, None, self.settings.control_path
+        folder, self._current = self._folder, self.settings.control_path
         if folder is None:
             return
         for control in folder.glob("*.sock"):
             self._tell(control, "exit")
+        self._folder = None
         shutil.rmtree(folder, ignore_errors=True)
 
     def converse(self, exchange: Exchange, deadline: float) -> None:

@@ -80,7 +80,7 @@ def unreachable(error: BaseException) -> str:
         return NO_SUCH_HOST
     if isinstance(error, ConnectionRefusedError):
         return REFUSED
-    if isinstance(error, TimeoutError) or "Timeout" in str(error):
+    if isinstance(error, TimeoutError) or "Timeout" in str(error) or "banner" in str(error):
         return NO_ANSWER
     return str(error) or type(error).__name__
 

@@ -1,0 +1,223 @@
+"""Job folders on a cluster that shares no filesystem with the server: sent before a submission, read while jobs run.
+
+The tree there is laid out as the one here, beneath a root of its own: the launcher by its fingerprint, each job by its
+id. Everything in it belongs to the account that the connection was opened as, which is the one that the jobs run under.
+What the jobs write there is hostile input; it is judged where the local copy is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from joblauncher.failpoints import Failpoint, reach
+from joblauncher.formats.folder import JobFolder, job_path
+from joblauncher.formats.records import ListedFile
+from wps_hpc.clusters.transports.base import PIECE_BYTES, FileTransport, Kind, Listed, TransportError, Unreadable
+
+log = logging.getLogger(__name__)
+
+#: So many bytes a second are hashed at least, also on a busy login node.
+_HASHED_A_SECOND = 20_000_000
+#: How deep below a job's folder the files of an attempt lie: ``attempts/<n>/<file>``.
+_ATTEMPT_DEPTH = 3
+#: Folders that are listed, and small files that are read, together.
+_LISTED_AT_ONCE, READ_AT_ONCE = 500, 50
+
+
+class Stopped(Exception):
+    """Nobody wants the transfer any more."""
+
+
+@dataclass(frozen=True)
+class Depot:
+    """The job folders of one cluster and account. All methods raise TransportError; several threads may call them.
+
+    ``here`` is the server's storage root, ``root`` the path of the tree on the cluster. ``timeout`` is that of one
+    operation, or of one piece of a file, in seconds.
+    """
+
+    transport: FileTransport
+    here: Path
+    root: str
+    timeout: float
+    _ready: threading.Event = field(default_factory=threading.Event)
+    _launchers: set[str] = field(default_factory=set)
+
+    def there(self, path: Path) -> str:
+        """Where something beneath the server's storage root lies on the cluster."""
+        return str(PurePosixPath(self.root) / path.relative_to(self.here))
+
+    def folder(self, job_id: str) -> str:
+        """The folder of a job on the cluster."""
+        return self.there(job_path(self.here, job_id))
+
+    # Before a submission
+
+    def prepare(self) -> None:
+        """Make the tree, once; refuses a cluster that has the server's own folder there: it would remove what it
+        fetched."""
+        if self._ready.is_set():
+            return
+        self.transport.make_folders([self.root, f"{self.root}/jobs", f"{self.root}/launcher"], self.timeout)
+        marker = self.here / f".here-{secrets.token_hex(8)}"
+        marker.touch(mode=0o600)
+        try:
+            # The root itself may be a link.
+            found = self._listed([top := f"{self.root}/."], depth=1)
+        finally:
+            marker.unlink()
+        if any(entry.path == marker.name for entry in found.get(top, ())):
+            text = f"{self.root} on the cluster is the server's own storage.root: set another root, or staging shared"
+            raise TransportError(text, may_have_run=False)
+        self._ready.set()
+
+    def send_launcher(self, launcher: Path) -> None:
+        """Have the launcher there: its folder is named by its fingerprint, so what is there and whole is not sent."""
+        target = self.there(launcher)
+        if target in self._launchers:
+            return
+        self.prepare()
+        if self.transport.checksums([target], self.timeout).get(target) != _sha256(launcher):
+            self.transport.make_folders([str(PurePosixPath(target).parent)], self.timeout)
+            self.transport.put_many({target: launcher}, self.timeout)
+            log.info("sent the launcher to %s", target)
+        self._launchers.add(target)
+
+    def send(self, folder: JobFolder, files: Sequence[ListedFile], stop: Callable[[], bool] = lambda: False) -> None:
+        """Have a job's folder there: those ``files`` of it that are not there as listed, and its manifest.
+
+        What arrived before a cut is not sent again. Raises Stopped when ``stop`` says so between two files, and OSError
+        when a file cannot be read.
+        """
+        self.prepare()
+        wanted = {self.there(folder.path / file.path): file for file in files}
+        sources = {path: folder.path / file.path for path, file in wanted.items()}
+        self.transport.make_folders(sorted({str(PurePosixPath(path).parent) for path in sources}), self.timeout)
+        missing = sources.keys() - self._arrived(folder, wanted)
+        large = [path for path in sources if path in missing and wanted[path].size >= PIECE_BYTES]
+        small = [path for path in sources if path in missing and wanted[path].size < PIECE_BYTES]
+        # Each large one alone, so that a cut costs one of them at most.
+        for path in large:
+            if stop():
+                raise Stopped
+            self.transport.put_many({path: sources[path]}, self.timeout)
+        reach(Failpoint.SEND_HALF)
+        rest = {path: sources[path] for path in small}
+        self.transport.put_many({**rest, self.there(folder.manifest): folder.manifest}, self.timeout)
+
+    def _arrived(self, folder: JobFolder, wanted: Mapping[str, ListedFile]) -> set[str]:
+        """Those of the files that lie there already, whole."""
+        top = self.there(folder.path)
+        found = self._listed([top], depth=2).get(top, ())
+        sizes = {f"{top}/{entry.path}": entry.size for entry in found if entry.kind is Kind.FILE}
+        same = [path for path, file in wanted.items() if sizes.get(path) == file.size]
+        patience = self.timeout + sum(sizes[path] for path in same) / _HASHED_A_SECOND
+        sums = self.transport.checksums(same, patience) if same else {}
+        return {path for path in same if sums.get(path) == wanted[path].sha256}
+
+    # While jobs run
+
+    def list_jobs(self, job_ids: Sequence[str]) -> Mapping[str, tuple[Listed, ...] | None]:
+        """What lies in the folders of these jobs, as deep as an attempt's own files, in one round trip for all.
+
+        A job whose folder is not there is not in the answer; one whose folder cannot be read has None. Raises
+        TransportError too when the whole tree is not there: then nothing can be said of any job.
+        """
+        jobs = f"{self.root}/jobs"
+        folders = {self.folder(job_id): job_id for job_id in job_ids}
+        found = self._apart(list(folders))
+        if len(found) < len(folders) and jobs not in self._listed([jobs], depth=1):
+            raise TransportError(f"{jobs} is not there; is its file system mounted?", may_have_run=False)
+        return {job_id: found[path] for path, job_id in folders.items() if path in found}
+
+    def _apart(self, folders: Sequence[str]) -> Mapping[str, tuple[Listed, ...] | None]:
+        """A job may have closed its folder to its own account: that must not hide what the others have left."""
+        try:
+            return self._listed(folders, depth=_ATTEMPT_DEPTH)
+        except Unreadable as error:
+            if len(folders) == 1:
+                log.warning("%s", error)
+                return {folders[0]: None}
+        half = len(folders) // 2
+        return {**self._apart(folders[:half]), **self._apart(folders[half:])}
+
+    def holds(self, job_id: str, path: str) -> bool:
+        """Whether a job's folder, which has to be there, has that regular file, not deeper than an attempt's own."""
+        listed = self.list_jobs([job_id]).get(job_id)
+        if listed is None:
+            raise TransportError(f"{self.folder(job_id)} is not there, or cannot be read", may_have_run=False)
+        return any(entry.path == path and entry.kind is Kind.FILE for entry in listed)
+
+    def read_many(self, files: Mapping[str, Sequence[str]], most: int) -> Mapping[tuple[str, str], bytes]:
+        """The contents, up to ``most`` bytes each, of small files of many jobs: job id to paths below its folder."""
+        wanted = {f"{self.folder(job_id)}/{path}": (job_id, path) for job_id, paths in files.items() for path in paths}
+        paths = list(wanted)
+        found: dict[tuple[str, str], bytes] = {}
+        for start in range(0, len(paths), READ_AT_ONCE):
+            batch = self.transport.read_many(paths[start : start + READ_AT_ONCE], most, self.timeout)
+            found |= {wanted[path]: content for path, content in batch.items() if path in wanted}
+        return found
+
+    def piece(self, job_id: str, path: str, offset: int, most: int = PIECE_BYTES) -> bytes:
+        """A piece of a job's file from ``offset`` on, shorter only at its end; raises NoSuchFile too."""
+        return self.transport.get_part(f"{self.folder(job_id)}/{path}", offset, most, self.timeout)
+
+    def regular(self, job_id: str, folder: str, paths: Iterable[str]) -> Mapping[str, int]:
+        """Those paths that are regular files, with no link on the way there from ``folder``; with their sizes.
+
+        All are below the job's folder, in which ``folder`` is known to be one itself. Walked down from there, a round
+        trip for each level, so that nothing is listed but what leads to them.
+        """
+        wanted, top = set(paths), self.folder(job_id)
+        parents = {str(parent) for path in wanted for parent in PurePosixPath(path).parents}
+        sizes: dict[str, int] = {}
+        level = [folder] if wanted else []
+        while level:
+            listed = self._listed([f"{top}/{path}" for path in level], depth=1)
+            found = {f"{path}/{entry.path}": entry for path in level for entry in listed.get(f"{top}/{path}", ())}
+            sizes |= {path: entry.size for path, entry in found.items() if entry.kind is Kind.FILE and path in wanted}
+            level = [path for path, entry in found.items() if entry.kind is Kind.FOLDER and path in parents]
+        return sizes
+
+    # When they are over
+
+    def job_folders(self) -> Mapping[str, float]:
+        """The jobs whose folders are there, with the time of their last change: Unix seconds by the cluster's clock."""
+        jobs = f"{self.root}/jobs"
+        found = self._listed([jobs], depth=2).get(jobs, ())
+        return {
+            PurePosixPath(entry.path).name: entry.modified
+            for entry in found
+            if entry.kind is Kind.FOLDER and self.folder(PurePosixPath(entry.path).name) == f"{jobs}/{entry.path}"
+        }
+
+    def remove_jobs(self, job_ids: Iterable[str]) -> None:
+        """Remove the folders of jobs that are over."""
+        paths = [self.folder(job_id) for job_id in job_ids]
+        if paths:
+            self.transport.remove_trees(paths, self.timeout)
+
+    def remove_launchers_but(self, launcher: Path) -> None:
+        """Remove every other launcher: no job uses them any more."""
+        parent, kept = f"{self.root}/launcher", launcher.parent.name
+        found = self._listed([parent], depth=1).get(parent, ())
+        unused = [f"{parent}/{entry.path}" for entry in found if entry.path != kept]
+        if unused:
+            self.transport.remove_trees(unused, self.timeout)
+
+    def _listed(self, folders: Sequence[str], depth: int) -> Mapping[str, tuple[Listed, ...]]:
+        found: dict[str, tuple[Listed, ...]] = {}
+        for start in range(0, len(folders), _LISTED_AT_ONCE):
+            found |= self.transport.list_folders(folders[start : start + _LISTED_AT_ONCE], self.timeout, depth)
+        return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
