@@ -79,4 +79,4 @@ bench-gridengine: venv services ## asynchronous jobs beside PyWPS's scheduler mo
 
 clean: ## remove what was built or cached (not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find . -name __pycache__ -not -path './.venv/*' -not -path './tests/.slurm-versions/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv/*' -not -path './tests/.slurm-versions/*' -not -path './tests/.docker-cluster/*' -prune -exec rm -rf {} +

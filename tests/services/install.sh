@@ -25,12 +25,14 @@ declare -A proof=(
   [slurm-wlm-mysql-plugin]='ls /usr/lib/*/slurm*/accounting_storage_mysql.so'
   [mariadb-server]='ls /usr/sbin/mariadbd'
   [gridengine]='ls /usr/lib/gridengine/{sge_qmaster,sge_execd,qsub,qstat,libspoolc.so} /usr/lib/*/libjemalloc.so.2'
+  [podman]='command -v podman && command -v runc && command -v iptables && ls /usr/lib/podman/{netavark,aardvark-dns}'
+  [mmdebstrap]='command -v mmdebstrap'
   [slurm-wlm-torque]="ls $unpacked/slurm-wlm-torque/usr/bin/qsub"
 )
 # A Slurm with accounting. Where Debian would start its daemons, the tests' own ones still have their own ports.
 slurm=(munge slurm-client slurmctld slurmd slurmdbd slurm-wlm-basic-plugins slurm-wlm-mysql-plugin mariadb-server)
 
-[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque
+[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque podman mmdebstrap
 # What is unpacked for one name, and what is installed for it.
 declare -A unpacks=(
   [gridengine]='gridengine-master gridengine-exec gridengine-client gridengine-common gridengine-drmaa1.0'
@@ -39,6 +41,7 @@ declare -A unpacks=(
 declare -A needs=(
   [gridengine]='libmunge2 libhwloc15 libjemalloc2 libtirpc3 gcc libc6-dev'
   [slurm-wlm-torque]='perl'
+  [podman]='podman runc netavark aardvark-dns iptables'
 )
 
 missing=()
