@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,13 +26,17 @@ from tests.services.postgres import free_port
 
 CLUSTER = ROOT / "docker-slurm-cluster"
 STORE = ROOT / "tests" / ".docker-cluster"
+#: What podman keeps while it runs, with a short path, for there are sockets in it. Always the same for one store, which
+#: remembers it.
+RUN = Path("/run") / f"wps-hpc-tests-{zlib.crc32(bytes(STORE)):08x}"
 HOW = "install Debian's packages for it (make services) and run the tests as root"
 PROGRAMS = ("podman", "runc", "mmdebstrap")
 #: The settings of apt that say how it reaches its mirror.
 APT_SETTINGS = re.compile(r"^Acquire::(https?|Retries|Check-)")
 #: The settings of pip that say how it reaches its index; those that name local files mean nothing in an image.
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "cert", "timeout")
-#: Without systemd and with whatever control groups there are; no limit that this host's root could not set.
+#: Without systemd and with whatever control groups there are; no limit that this host's root could not set; nothing in
+#: common with this host's own podman, not even locks.
 CONTAINERS_CONF = """
 [containers]
 default_ulimits = ["nofile={files}:{files}", "nproc=4096:4096"]
@@ -39,6 +44,8 @@ default_ulimits = ["nofile={files}:{files}", "nproc=4096:4096"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+lock_type = "file"
+tmp_dir = "{run}/tmp"
 [network]
 network_config_dir = "{store}/networks"
 """
@@ -46,7 +53,7 @@ STORAGE_CONF = """
 [storage]
 driver = "overlay"
 graphroot = "{store}/graph"
-runroot = "{store}/run"
+runroot = "{run}/storage"
 """
 #: What Debian's images leave out, and that they start no daemons when a package is installed.
 SLIM = (
@@ -120,6 +127,7 @@ class DockerCluster:
         for mount in (STORE / "graph" / "overlay", STORE / "graph"):
             if mount.is_mount():
                 subprocess.run(["umount", "--lazy", str(mount)], check=False)
+        shutil.rmtree(RUN, ignore_errors=True)
 
 
 def base_image() -> str:
@@ -150,8 +158,8 @@ def running_docker_cluster() -> Iterator[DockerCluster]:
 
 def _write_settings() -> None:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    (STORE / "containers.conf").write_text(CONTAINERS_CONF.format(store=STORE, files=files))
-    (STORE / "storage.conf").write_text(STORAGE_CONF.format(store=STORE))
+    (STORE / "containers.conf").write_text(CONTAINERS_CONF.format(store=STORE, run=RUN, files=files))
+    (STORE / "storage.conf").write_text(STORAGE_CONF.format(store=STORE, run=RUN))
 
 
 def _base_options(folder: Path, image: str, target: Path) -> list[str]:
