@@ -1,6 +1,6 @@
 """docker-slurm-cluster/ for real: built, started and tried by its own script, and then broken on purpose.
 
-Base image, image and start take two to three minutes on two idle cores, and what is built is kept
+Base image, image and start took five minutes on two busy cores; what is built is kept
 (tests/services/podman.py).
 """
 
