@@ -8,7 +8,7 @@ ifeq ($(CI),true)
 export WPS_HPC_REQUIRE_CLUSTERS := 1
 endif
 
-.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas conformance bench bench-slurm bench-gridengine clean
+.PHONY: help venv services gdal demo test test-all test-slurm-versions check format schemas conformance bench bench-slurm bench-gridengine bench-containers clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 21
@@ -77,6 +77,9 @@ bench-slurm: venv services ## the costs of the server beside Slurm alone, on a r
 bench-gridengine: venv services ## asynchronous jobs beside PyWPS's scheduler mode, on a real Grid Engine (root)
 	PYTHONPATH=. $(PY) benchmarks/gridengine.py
 
+bench-containers: venv services ## the start of a launcher in each container runtime beside a bare one (root)
+	PYTHONPATH=. $(PY) benchmarks/containers.py
+
 clean: ## remove what was built or cached (not .venv)
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.images
 	find . -name __pycache__ -not -path './.venv/*' -not -path './tests/.slurm-versions/*' -not -path './tests/.docker-cluster/*' -prune -exec rm -rf {} +

@@ -17,6 +17,7 @@ from typing import Annotated
 
 from wps_hpc import Job, ProcessError, Resources, formats, inputs, outputs, process
 
+PROGRAM = "gdal_contour"
 #: How a TIFF or BigTIFF file begins, in either byte order.
 TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: GDAL's progress, «0...10...20...», grows within one line.
@@ -59,7 +60,9 @@ def contours(
     """
     check_tiff(elevation)
     result = Path("contours.geojson")
-    run_program(contour_command(find_program(), elevation, band, interval, result), job)
+    # In an image without Python it is the command alone that runs inside.
+    program = find_program() if not job.entered else PROGRAM
+    run_program(job.command(*contour_command(program, elevation, band, interval, result)), job)
     return result
 
 
@@ -71,7 +74,7 @@ def contour_command(program: str, elevation: Path, band: int, interval: float, r
 
 def find_program() -> str:
     """The path of gdal_contour; raises ProcessError where it is not installed."""
-    program = shutil.which("gdal_contour")
+    program = shutil.which(PROGRAM)
     if program is None:
         raise ProcessError(
             "gdal_contour is not installed where this process runs; ask the operator of the service for it "

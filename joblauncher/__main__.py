@@ -156,7 +156,8 @@ class _Run:
         supervision = Supervision(self._attempt.folder, self._limits, self._signals, self._progress)
 
         def start(pipes: Pipes) -> NoReturn:
-            live(self._job.manifest, checked, self._job.folder, self._attempt.folder, pipes)
+            told_of_ends = self._signals.notified
+            live(self._job.manifest, checked, self._job.folder, self._attempt.folder, pipes, told_of_ends)
 
         try:
             ending = supervision.run(start)

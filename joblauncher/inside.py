@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -38,6 +39,8 @@ TEXT_LIMIT = 2_000
 #: Longest message of a progress report, in characters: the line stays below PIPE_BUF, so that lines never mix.
 _MESSAGE_LIMIT = 300
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+#: A warning that comes again within so many seconds is the same one.
+_ECHO = 1.0
 _DEFAULT_SIGNALS = (signal.SIGHUP, signal.SIGUSR2, signal.SIGXCPU, signal.SIGCHLD)
 
 
@@ -56,12 +59,22 @@ class Pipes:
         return self.progress, self.outcome, self.stdout, self.stderr
 
 
-def live(manifest: Manifest, checked: Checked, job: JobFolder, attempt: AttemptFolder, pipes: Pipes) -> NoReturn:
-    """Be the job process, from its first to its last instruction."""
+def live(
+    manifest: Manifest,
+    checked: Checked,
+    job: JobFolder,
+    attempt: AttemptFolder,
+    pipes: Pipes,
+    told_of_ends: bool = False,
+) -> NoReturn:
+    """Be the job process, from its first to its last instruction.
+
+    ``told_of_ends``: the scheduler announces an end by SIGUSR2, to every process of the job.
+    """
     code = 1
     try:
         _settle(attempt, pipes)
-        signals = _Signals()
+        signals = _Signals(told_of_ends)
         signals.take()
         code = _report(manifest, checked, job, attempt, pipes, signals)
     except BaseException:
@@ -92,9 +105,14 @@ def _settle(attempt: AttemptFolder, pipes: Pipes) -> None:
 
 
 class _Signals:
-    """SIGTERM raises Cancelled once, while the process runs; SIGUSR1 calls who asked to be warned of the time limit."""
+    """SIGTERM raises Cancelled once, while the process runs; SIGUSR1 calls who asked to be warned of the time limit.
 
-    def __init__(self) -> None:
+    Either may come several times: from a scheduler, from the launcher, and passed on by a container's runtime.
+    """
+
+    def __init__(self, told_of_ends: bool) -> None:
+        self._ends = (signal.SIGTERM, signal.SIGUSR2) if told_of_ends else (signal.SIGTERM,)
+        self._warned = float("-inf")
         self.armed = True
         self._callbacks: list[Callable[[], None]] = []
 
@@ -103,7 +121,8 @@ class _Signals:
         for number in _DEFAULT_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, self._cancel)
+        for number in self._ends:
+            signal.signal(number, self._cancel)
         signal.signal(signal.SIGUSR1, self._warn)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
@@ -118,6 +137,10 @@ class _Signals:
             raise Cancelled("the job was cancelled")
 
     def _warn(self, _number: int, _frame: object) -> None:
+        now = time.monotonic()
+        if now - self._warned < _ECHO:
+            return
+        self._warned = now
         for callback in self._callbacks:
             callback()
 
@@ -192,10 +215,18 @@ def _run(
         report=_Reporter(progress).report,
         on_time_warning=signals.on_time_warning,
         outputs_url=manifest.outputs_url,
+        entered=_entered(manifest, attempt),
     )
     outputs = runnable.run(checked.request, given, RunFolders(job, attempt.work, attempt.outputs))
     signals.armed = False
     return _success(outputs)
+
+
+def _entered(manifest: Manifest, attempt: AttemptFolder) -> tuple[str, ...]:
+    """What comes before a command of the process, so that it runs in the job's container."""
+    if manifest.container is None or not manifest.container.commands:
+        return ()
+    return manifest.container.entered(attempt.path.name)
 
 
 def _resources(stated: Mapping[str, Any]) -> Resources:

@@ -44,7 +44,7 @@ class Signals:
     """
 
     def __init__(self, notified: bool = False) -> None:
-        self._notified = notified
+        self.notified = notified
         self.names: list[str] = []
         self.unseen: list[str] = []
         self._interrupting = False
@@ -80,10 +80,10 @@ class Signals:
 
     def _take(self, number: int, _frame: object) -> None:
         name = signal.Signals(number).name
-        if self._notified and name == "SIGUSR2":
+        if self.notified and name == "SIGUSR2":
             name = "SIGTERM"
         self.unseen.append(name)
-        if name != "SIGCONT" and not (self._notified and name == "SIGUSR1"):
+        if name != "SIGCONT" and not (self.notified and name == "SIGUSR1"):
             self.names.append(name)
         if self._interrupting and name in CANCELS:
             raise Interrupted

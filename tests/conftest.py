@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.services.pythons",
     "tests.services.slurm",
     "tests.services.gridengine",
+    "tests.services.containers",
 ]
 
 
@@ -23,3 +24,18 @@ pytest_plugins = [
 def ogc_schemas() -> Path:
     """The folder with the OGC schemas, laid out like schemas.opengis.net."""
     return required_ogc_folder()
+
+
+#: A cluster is started once: what needs it runs in one process, and first, also where several processes share the work.
+CLUSTERS = ("slurm_cluster", "grid_engine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests, by the cluster that they need or else by file, for pytest-xdist's ``--dist loadgroup``."""
+
+    def cluster(item: pytest.Item) -> str | None:
+        return next((name for name in CLUSTERS if name in getattr(item, "fixturenames", ())), None)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(cluster(item) or str(item.path)))
+    items.sort(key=lambda item: [*CLUSTERS, None].index(cluster(item)))

@@ -13,7 +13,7 @@ __path__ = pkgutil.extend_path(__path__, __name__)
 
 from joblauncher.formats.values import BoundingBoxValue as BoundingBox
 from wps_hpc.processes import formats, inputs, outputs
-from wps_hpc.processes.description import DescriptionError, Format, Metadata, Resources, Translation
+from wps_hpc.processes.description import Container, DescriptionError, Format, Metadata, Resources, Translation
 from wps_hpc.processes.functions import FunctionProcess, process
 from wps_hpc.processes.literals import Duration
 from wps_hpc.processes.run import Cancelled, Job, ProcessError
@@ -38,6 +38,7 @@ __all__ = [
     "Cancelled",
     "ComplexInput",
     "ComplexOutput",
+    "Container",
     "DescriptionError",
     "Duration",
     "Format",

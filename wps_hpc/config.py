@@ -23,6 +23,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -196,10 +197,22 @@ class Inputs(Section):
         (), description="Loopback, private and link-local networks that are allowed all the same."
     )
     folders: tuple[Path, ...] = Field((), description="Folders below which file: inputs are allowed.")
+    _closed: tuple[Path, ...] = PrivateAttr(())
     timeout_seconds: float = Field(60.0, gt=0, description="Longest silence of a remote host.")
     total_seconds: float = Field(600.0, gt=0, description="Longest time for fetching one input.")
     redirects: int = Field(5, ge=0, description="Redirects that are followed; each is checked.")
     parallel: int = Field(8, ge=1, description="Inputs fetched at the same time.")
+
+    @property
+    def closed(self) -> tuple[Path, ...]:
+        """Files and folders of the server's own that are no inputs, though they lie below one of ``folders``."""
+        return self._closed
+
+    def closing(self, *paths: Path) -> Inputs:
+        """A copy to which these are closed."""
+        made = self.model_copy()
+        made._closed = paths
+        return made
 
 
 class Callbacks(Section):
@@ -333,6 +346,94 @@ def is_reserved(scheduler: str, name: str) -> bool:
     return name in reserved or (scheduler == "slurm" and any(own.startswith(name) for own in reserved))
 
 
+#: The name of an environment variable, as any shell and container runtime takes it.
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class Bind(Section):
+    """A folder or file of the node that jobs in containers see."""
+
+    source: Path = Field(description="Its path on the node.")
+    target: Path | None = Field(None, description="Its path in the container; default: the same.")
+    writable: bool = Field(False, description="Jobs may change it.")
+
+
+class Container(Section):
+    """The container that each job runs in; none without this table. A job sees its own folder, its inputs and what
+    ``binds`` lists, and has no network."""
+
+    runtime: Literal["apptainer", "singularity", "podman", "docker", "none"] = Field(
+        "apptainer", description="What runs containers; podman and docker only where the scheduler is local."
+    )
+    command: str | None = Field(
+        None,
+        description="The runtime's command, if it is not called as the runtime is or not on the PATH of the nodes.",
+        examples=["/opt/apptainer/bin/apptainer"],
+    )
+    image: str = Field(
+        "",
+        description="The image of every process that names none: a file or folder, by its path on the nodes; for "
+        "podman and docker a name. It has Python 3.9 or newer, unless inside is commands.",
+        examples=["/shared/images/wps.sif"],
+    )
+    images: tuple[str, ...] = Field(
+        (),
+        description="Images that processes may name: paths or names, in which * and ? stand for anything but a /.",
+        examples=[["/shared/images/*.sif"]],
+    )
+    signed_by: Path | None = Field(
+        None,
+        description="A public key (PEM) on the nodes: images that were not signed with its private half are not run.",
+        examples=["/etc/wps-hpc/images.pem"],
+    )
+    inside: Literal["launcher", "commands"] = Field(
+        "launcher",
+        description="What runs in the container: the launcher with the process, or only the commands that processes "
+        "start with Job.command; then the image need not have Python.",
+    )
+    python: str = Field("python3", description="Python in the image.")
+    binds: tuple[Bind | Path, ...] = Field(
+        (),
+        description="What else of a node jobs see, read-only: paths, or tables with source, target and writable.",
+        examples=[["/data/dem"]],
+    )
+    network: Literal["none", "host"] = Field(
+        "none", description="Processes that ask for the network get: none (they are not offered), or the node's own."
+    )
+    gpus: Literal["nvidia", "amd"] = Field("nvidia", description="What GPUs are, for jobs that ask for some.")
+    env: dict[VariableName, str] = Field(default_factory=dict, description="Environment variables in the container.")
+    pass_env: tuple[VariableName, ...] = Field(
+        (), description="Variables of the node that jobs get as well, beside those that say which GPUs are theirs."
+    )
+    options: tuple[str, ...] = Field((), description="More options of the runtime, a word each.")
+
+    @model_validator(mode="after")
+    def _has_an_image(self) -> Self:
+        if self.runtime != "none" and not self.image:
+            raise ValueError(f"runtime {self.runtime} needs an image")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_said(self) -> Self:
+        files = self.runtime in ("apptainer", "singularity")
+        for image in (self.image, *self.images) if files else ():
+            if not Path(image).is_absolute():
+                raise ValueError(
+                    f"the image {image!r} is no absolute path, and images are not fetched by {self.runtime}"
+                )
+        if self.signed_by is not None and not files:
+            raise ValueError(f"signed_by is an option of apptainer, not of {self.runtime}")
+        relative = [str(path) for path in (self.signed_by, *_bound(self.binds)) if path and not path.is_absolute()]
+        if relative:
+            raise ValueError(f"not absolute paths on the nodes: {', '.join(relative)}")
+        return self
+
+
+def _bound(binds: Iterable[Bind | Path]) -> Iterator[Path | None]:
+    for bind in binds:
+        yield from (bind.source, bind.target) if isinstance(bind, Bind) else (bind,)
+
+
 class Cluster(Section):
     """One place where jobs run."""
 
@@ -345,6 +446,7 @@ class Cluster(Section):
         examples=["/usr/bin/python3"],
     )
     environment: dict[str, str] = Field(default_factory=dict, description="Environment variables of the jobs.")
+    container: Container | None = None
     template: Path | None = Field(
         None,
         description="The site's own batch script template; default: the one for the scheduler.",
@@ -437,6 +539,13 @@ class Cluster(Section):
         return options
 
     @model_validator(mode="after")
+    def _container_fits(self) -> Self:
+        here_only = self.container is not None and self.container.runtime in ("podman", "docker")
+        if self.container is not None and here_only and self.scheduler != "local":
+            raise ValueError(f"container.runtime {self.container.runtime} is for the scheduler local, on one machine")
+        return self
+
+    @model_validator(mode="after")
     def _options_are_of_the_scheduler(self) -> Self:
         for name in sorted(self.model_fields_set & OPTIONS_OF.keys()):
             if self.scheduler not in ("local", *OPTIONS_OF[name]):
@@ -502,7 +611,7 @@ def load_settings(path: Path | None) -> Settings:
     Raises ConfigError with file, key and a suggestion.
     """
     if path is None:
-        return _absolute(Settings(), Path.cwd())
+        return absolute(Settings(), Path.cwd())
     try:
         with path.open("rb") as stream:
             content = tomllib.load(stream)
@@ -510,7 +619,7 @@ def load_settings(path: Path | None) -> Settings:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    settings = _absolute(parse_settings(content, str(path)), path.resolve().parent)
+    settings = absolute(parse_settings(content, str(path)), path.resolve().parent)
     _check_root(settings, path)
     return settings
 
@@ -548,8 +657,12 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(sorted(known))}"
 
 
-#: Tables of which a configuration may have several.
-_TABLES_BY_NAME: Mapping[int | str, type[BaseModel]] = {"clusters": Cluster, "queues": Queue}
+#: Tables of which a configuration may have several, or none.
+_TABLES_BY_NAME: Mapping[int | str, type[BaseModel]] = {
+    "clusters": Cluster,
+    "queues": Queue,
+    "container": Container,
+}
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
@@ -564,8 +677,8 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-def _absolute(settings: Settings, base: Path) -> Settings:
-    """Every relative path of the settings, counted from ``base``."""
+def absolute(settings: Settings, base: Path) -> Settings:
+    """The settings with every relative path counted from ``base``, and what is the server's own closed to inputs."""
     storage, processes, logging = settings.storage, settings.processes, settings.logging
     changes: dict[str, Any] = {
         "storage": storage.model_copy(
@@ -579,7 +692,7 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         ),
         "inputs": settings.inputs.model_copy(
             update={"folders": tuple(base / folder for folder in settings.inputs.folders)}
-        ),
+        ).closing(*(base / path for path in (storage.root, storage.run, *processes.pywps_config))),
         "clusters": {
             name: cluster.model_copy(update={name: path and base / path for name, path in cluster.paths().items()})
             for name, cluster in settings.clusters.items()
@@ -628,7 +741,7 @@ def render_template(values: Mapping[str, Any] | None = None) -> str:
 
 def _sections(given: Iterable[str]) -> dict[str, type[BaseModel]]:
     """Every table of the file with its model, in the order of the fields; one for each cluster that is ``given``."""
-    clusters = {key.rpartition(".")[0] for key in given if key.startswith("clusters.")}
+    clusters = {".".join(key.split(".")[:2]) for key in given if key.startswith("clusters.")}
     kinds = {name: field.annotation for name, field in Settings.model_fields.items()}
     sections = {n: kind for n, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
     return {**sections, "clusters.local": Cluster, **dict.fromkeys(sorted(clusters), Cluster)}
@@ -648,6 +761,10 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _option_lines(prefix: str, fields: Mapping[str, FieldInfo], given: Mapping[str, Any]) -> Iterator[str]:
     for name, field in fields.items():
+        if name in _TABLES_BY_NAME and field.default is None:
+            within = _TABLES_BY_NAME[name].model_fields
+            yield from _option_lines(prefix, {f"{name}.{option}": each for option, each in within.items()}, given)
+            continue
         yield from _comment(field.description or "")
         if (key := prefix + name) in given:
             yield f"{name} = {_toml(given[key])}"

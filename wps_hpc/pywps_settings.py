@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from wps_hpc.config import ConfigError, is_reserved
+from wps_hpc.config import ConfigError, is_loopback, is_reserved, nested, parse_settings
 
 #: What stands for «no limit», which PyWPS writes as -1.
 UNLIMITED = 1_000_000
@@ -44,7 +44,7 @@ def carry(files: Sequence[Path]) -> Carried:
             continue
         for option in _own(parser, section):
             _carry_option(carried, section, option, _value(parser, section, option), readers)
-    _carry_storage(carried, parser)
+    _leave_out_misfits(carried)
     carried.notes.append(
         "a synchronous call, but no other, is dismissed after limits.sync_seconds; PyWPS has no such limit"
     )
@@ -93,11 +93,28 @@ def _carry_option(carried: Carried, section: str, option: str, value: str, reade
     reader = readers.get(option)
     if reader is None:
         carried.notes.append(f"[{section}] {option} is not an option of PyWPS that is known here")
+    elif reader is not _silent and section in ("server", "logging") and (unset := _UNSET.search(value)):
+        carried.notes.append(f"[{section}] {option} = {value} is not taken over: {unset[0]} is not set here")
     elif value:
         try:
             reader(carried, value)
         except ValueError as error:
             carried.notes.append(f"[{section}] {option} = {value} cannot be read ({error}); the default stays")
+
+
+def _leave_out_misfits(carried: Carried) -> None:
+    """Keep what our configuration can hold; one value that it refuses must not lose the others."""
+    # What the others may need comes first.
+    first = (f"clusters.{CLUSTER}.scheduler", "default_cluster")
+    kept: dict[str, Any] = {}
+    for key in sorted(carried.values, key=lambda key: first.index(key) if key in first else len(first)):
+        value = carried.values[key]
+        try:
+            parse_settings(nested({**kept, key: value}), "it")
+            kept[key] = value
+        except ConfigError as error:
+            carried.notes.append(f"{value!r} cannot be {key}: {error}")
+    carried.values = kept
 
 
 # --- how options become others ---------------------------------------------------------------------------------------
@@ -124,6 +141,11 @@ def _silent(carried: Carried, value: str) -> None:
     """Carried by something else, or the same here anyway."""
 
 
+def _absolute(path: str) -> str:
+    """PyWPS takes relative paths from the current folder, our configuration from its own."""
+    return str(Path(path).absolute())
+
+
 def _words(value: str) -> list[str]:
     return [word.strip() for word in value.split(",") if word.strip()]
 
@@ -136,6 +158,8 @@ def _count(key: str) -> Reader:
     return read
 
 
+#: A variable of the environment that was not there.
+_UNSET = re.compile(r"\$(?:\{\w+\}|\w+)")
 _SIZE = re.compile(r"([0-9]*\.?[0-9]+)\s*(g|m|k|)b?")
 _UNITS = {"g": 1 << 30, "m": 1 << 20, "k": 1 << 10, "": 1 << 20}
 
@@ -158,7 +182,11 @@ def _size(key: str) -> Reader:
 
 def _url(carried: Carried, value: str) -> None:
     public = value.rstrip("/")
-    if urlsplit(public).path.endswith("/wps"):
+    parts = urlsplit(public)
+    if parts.port and is_loopback(parts.hostname or ""):
+        # Nobody stands before it; a proxy's port would be the proxy's own.
+        carried.values["server.port"] = parts.port
+    if parts.path.endswith("/wps"):
         carried.values["server.public_url"] = public.removesuffix("/wps")
         return
     carried.values["server.public_url"] = public
@@ -166,8 +194,14 @@ def _url(carried: Carried, value: str) -> None:
 
 
 def _folders(carried: Carried, value: str) -> None:
-    carried.values["inputs.folders"] = [part.strip() for part in value.split(os.pathsep) if part.strip()]
+    folders = [_absolute(part.strip()) for part in value.split(os.pathsep) if part.strip()]
+    carried.values["inputs.folders"] = folders
     carried.values["inputs.schemes"] = ["http", "https", "file"]
+    if os.path.sep in folders:
+        carried.notes.append(
+            "allowedinputpaths = /: clients may have every file that the server can read, but those of the jobs; name "
+            "the folders with data in inputs.folders"
+        )
 
 
 _LEVELS = {"DEBUG": "DEBUG", "INFO": "INFO", "WARN": "WARNING", "WARNING": "WARNING", "ERROR": "ERROR"}
@@ -189,17 +223,14 @@ def _without_password(url: str) -> str:
     return re.sub(r"//[^@/]*@", "//…@", url)
 
 
-def _carry_storage(carried: Carried, parser: configparser.ConfigParser) -> None:
+def _storage(carried: Carried, value: str) -> None:
     """Outputs and working directories lie in one folder here: beside PyWPS's outputs, which nodes see as well."""
-    if not parser.has_section("server") or "outputpath" not in _own(parser, "server"):
-        return
-    outputs = _value(parser, "server", "outputpath")
-    if outputs:
-        carried.values["storage.root"] = str(Path(outputs) / "wps-hpc")
-        carried.notes.append(
-            f"jobs with their working directories and outputs lie in {outputs}/wps-hpc (storage.root); clients get "
-            "outputs from the server itself, at <public_url>/outputs/, so that no other web server need publish them"
-        )
+    outputs = _absolute(value)
+    carried.values["storage.root"] = f"{outputs}/wps-hpc"
+    carried.notes.append(
+        f"jobs with their working directories and outputs lie in {outputs}/wps-hpc (storage.root); clients get "
+        "outputs from the server itself, at <public_url>/outputs/, so that no other web server need publish them"
+    )
 
 
 # --- modes and schedulers --------------------------------------------------------------------------------------------
@@ -214,7 +245,10 @@ def _mode(carried: Carried, value: str) -> None:
             "mode = scheduler: jobs go to Slurm by its own commands, without DRMAA; clusters.hpc.scheduler names others"
         )
     elif mode == "docker":
-        carried.notes.append("mode = docker: jobs are run as local processes; there are no containers yet")
+        carried.notes.append(
+            "mode = docker: jobs are run as local processes; a container for each is to be had by a table "
+            "clusters.local.container, with an image that need not have this server in it"
+        )
     elif mode not in ("default", "multiprocessing"):
         raise ValueError("no such mode")
 
@@ -223,16 +257,27 @@ def _mode(carried: Carried, value: str) -> None:
 _SHORT = {
     "-A": "account",
     "-C": "constraint",
+    "-D": "chdir",
+    "-G": "gpus",
+    "-J": "job-name",
     "-L": "licenses",
+    "-M": "clusters",
     "-N": "nodes",
     "-c": "cpus-per-task",
+    "-d": "dependency",
+    "-e": "error",
     "-n": "ntasks",
+    "-o": "output",
     "-p": "partition",
     "-q": "qos",
     "-t": "time",
     "-w": "nodelist",
     "-x": "exclude",
 }
+#: Those without an argument.
+_SHORT_FLAGS = {"-H": "hold", "-O": "overcommit", "-Q": "quiet", "-s": "oversubscribe", "-v": "verbose"}
+#: What would keep every job of the site from running.
+_NEVER = frozenset({"dependency", "hold"})
 #: Long name -> the option of a cluster.
 _SLURM = {
     "account": "account",
@@ -260,7 +305,10 @@ def _native(carried: Carried, value: str) -> None:
         )
         return
     for name, argument in words:
-        _native_option(carried, str(name), argument)
+        try:
+            _native_option(carried, str(name), argument)
+        except ValueError as error:
+            carried.notes.append(f"--{name}={argument} cannot be read ({error}); the default stays")
 
 
 def _native_options(words: list[str]) -> Iterator[tuple[str | None, str]]:
@@ -272,6 +320,8 @@ def _native_options(words: list[str]) -> Iterator[tuple[str | None, str]]:
             if not equals and words and not words[0].startswith("-"):
                 argument = words.pop(0)
             yield name, argument
+        elif word in _SHORT_FLAGS:
+            yield _SHORT_FLAGS[word], ""
         elif word[:2] in _SHORT and (len(word) > 2 or words):
             yield _SHORT[word[:2]], word[2:].lstrip("=") or words.pop(0)
         else:
@@ -289,7 +339,7 @@ def _native_option(carried: Carried, name: str, argument: str) -> None:
         carried.notes.append(
             f"--{name}={argument}: what a job needs is said by its process ({_OF_PROCESSES[name]} of its Resources)"
         )
-    elif is_reserved("slurm", name):
+    elif name in _NEVER or is_reserved("slurm", name):
         carried.notes.append(f"--{name} is the server's own to set, and left out")
     else:
         carried.values.setdefault(f"clusters.{CLUSTER}.options", {})[name] = argument
@@ -352,7 +402,7 @@ _SERVER: Mapping[str, Reader] = {
     "maxsingleinputsize": _size("limits.input_bytes"),
     "maxrequestsize": _size("limits.request_bytes"),
     "allowedinputpaths": _folders,
-    "outputpath": _silent,
+    "outputpath": _storage,
     "outputurl": _silent,
     "workdir": _silent,
     "temp_path": _silent,
@@ -374,7 +424,7 @@ _PROCESSING: Mapping[str, Reader] = {
 }
 _LOGGING: Mapping[str, Reader] = {
     "level": _level,
-    "file": _to("logging.file"),
+    "file": _to("logging.file", _absolute),
     "database": _database,
     "prefix": _silent,
     "schema": _silent,

@@ -18,9 +18,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wps_hpc.clusters.containers import judge
 from wps_hpc.clusters.transports.base import TransportError
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
-from wps_hpc.config import Settings, load_settings, nested, parse_settings
+from wps_hpc.config import Settings, absolute, load_settings, nested, parse_settings
 from wps_hpc.processes.catalogue import Catalogue
 from wps_hpc.pywps_settings import carry
 from wps_hpc.site import web_app
@@ -46,11 +47,13 @@ class PywpsService:
         """``temporary`` is a folder to be removed with the service."""
         self.settings = settings
         self._temporary = temporary
-        self._catalogue = Catalogue(
-            settings.processes.modules, settings.processes.folders, settings.processes.pywps_config, processes
-        )
+        own = settings.processes
+        self._catalogue = Catalogue(own.modules, own.folders, own.pywps_config, processes, judge(settings))
         self._catalogue.reload()
-        self.processes: Mapping[str, Any] = {entry.description.identifier: entry for entry in self._catalogue.entries()}
+        self.processes: Mapping[str, Any] = {
+            entry.description.identifier: getattr(entry.runnable, "process", entry.runnable)
+            for entry in self._catalogue.entries()
+        }
         self._lock = threading.Lock()
         self._running: _Running | None = None
         atexit.register(self.close)
@@ -105,11 +108,11 @@ def _end_spooler(settings: Settings) -> None:
 
 def service(processes: Sequence[Any], files: Files) -> PywpsService:
     """See ``wps_hpc.pywps_service``."""
-    named = [files] if isinstance(files, str | os.PathLike) else files or _default_files()
-    paths = [Path(file) for file in named]
-    ours = [path for path in paths if path.suffix == ".toml"]
+    named = [files] if isinstance(files, str | os.PathLike) else list(files or ())
+    ours = [Path(file) for file in named if Path(file).suffix == ".toml"]
     if ours:
         return PywpsService(processes, load_settings(ours[0]))
+    paths = _pywps_files([Path(file) for file in named])
     carried = carry(paths) if paths else None
     values = dict(carried.values) if carried else {}
     for note in carried.notes if carried else ():
@@ -118,12 +121,19 @@ def service(processes: Sequence[Any], files: Files) -> PywpsService:
     if "storage.root" not in values:
         temporary = Path(tempfile.mkdtemp(prefix="wps-hpc-"))
         values["storage.root"] = str(temporary)
-    return PywpsService(processes, parse_settings(nested({**_defaults(), **values})), temporary)
+    settings = absolute(parse_settings(nested({**_defaults(), **values})), Path.cwd())
+    return PywpsService(processes, settings, temporary)
 
 
-def _default_files() -> list[str]:
-    named = os.environ.get("PYWPS_CFG")
-    return [named] if named else []
+def _pywps_files(named: list[Path]) -> list[Path]:
+    """The files that PyWPS reads: those named or its own, then that of the environment; if they are there."""
+    files = named or [Path("/etc/pywps.cfg"), Path.home() / ".pywps.cfg"]
+    if os.environ.get("PYWPS_CFG"):
+        files = [*files, Path(os.environ["PYWPS_CFG"])]
+    for missing in (file for file in named if not file.is_file()):
+        log.warning("the PyWPS configuration %s is not there", missing)
+    # Once each: a wsgi.py that names the environment's itself has it twice.
+    return list(dict.fromkeys(file for file in files if file.is_file()))
 
 
 def _defaults() -> dict[str, Any]:

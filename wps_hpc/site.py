@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from wps_hpc.app import create_app
+from wps_hpc.clusters.containers import judge
 from wps_hpc.config import Settings
 from wps_hpc.health import Health, health_app
 from wps_hpc.jobs.accept import Intake
@@ -40,7 +41,7 @@ def web_app(settings: Settings, catalogue: Catalogue | None = None) -> WSGIAppli
     sys.setswitchinterval(SWITCH)
     settings.storage.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = ready_store(settings)
-    catalogue = catalogue or Catalogue.of(settings.processes)
+    catalogue = catalogue or Catalogue.of(settings.processes, judge(settings))
     catalogue.reload()
     keep_up_to_date(catalogue, settings.processes.watch_seconds)
     bell = Bell(settings.storage.run, store.database)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from joblauncher.build import install_launcher
 from wps_hpc.clusters.cluster import Cluster, build_clusters
+from wps_hpc.clusters.containers import judge
 from wps_hpc.config import Settings
 from wps_hpc.health import ClusterRounds, WorkerReport
 from wps_hpc.jobs.callbacks import AT_ONCE, Deliverer
@@ -321,7 +322,7 @@ class Worker:
             stop.wait(PAUSE_AFTER_FAILURE)
 
     def _catalogue(self) -> Catalogue:
-        catalogue = self.catalogue or Catalogue.of(self.settings.processes)
+        catalogue = self.catalogue or Catalogue.of(self.settings.processes, judge(self.settings))
         catalogue.reload()
         return catalogue
 

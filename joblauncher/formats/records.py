@@ -85,13 +85,33 @@ class Limits:
     max_restarts: int = 0
 
 
+#: The word in a container's command line that stands for the number of the attempt.
+NUMBER_WORD = "@number"
+
+
+@dataclass(frozen=True)
+class Container:
+    """How a command is started in the job's container: ``argv`` comes before it, NUMBER_WORD among its words.
+
+    ``commands``: the launcher runs outside, and only what the process starts as its commands runs inside.
+    """
+
+    argv: tuple[str, ...]
+    commands: bool = False
+
+    def entered(self, number: str) -> tuple[str, ...]:
+        """The words that come before a command, for that attempt."""
+        return tuple(number if word == NUMBER_WORD else word for word in self.argv)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What one submission of a job consists of. Its own SHA-256 rides on the launcher's command line.
 
     ``loads`` says how the payload finds its code: ``reference`` (an importable module), ``source`` (``module`` is the
     file ``source/<module>.py``) or ``value`` (pickled code: only the same minor Python may load it). ``outputs_url`` is
-    the address below which clients find the files of the job's outputs folder.
+    the address below which clients find the files of the job's outputs folder. ``container`` is where
+    it runs, if in one.
     """
 
     job: str
@@ -108,6 +128,7 @@ class Manifest:
     limits: Limits = Limits()
     resources: Mapping[str, Any] = field(default_factory=dict)
     outputs_url: str = ""
+    container: Optional[Container] = None
 
 
 @dataclass(frozen=True)
@@ -219,6 +240,7 @@ _REVIVERS: Mapping[tuple[type, str], Any] = {
     (Manifest, "files"): lambda items: tuple(ListedFile(**item) for item in items),
     (Manifest, "shared"): lambda items: tuple(SharedFile(**item) for item in items),
     (Manifest, "limits"): lambda item: Limits(**item),
+    (Manifest, "container"): lambda item: Container(tuple(item["argv"]), item["commands"]),
     (ResultRecord, "outputs"): values_from_json,
     (ResultRecord, "failure"): lambda item: Failure(**item),
     (ResultRecord, "signals"): tuple,

@@ -21,6 +21,18 @@ from wps_hpc.jobs.lease import Lease
 from wps_hpc.jobs.store import Store
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the times of a process that shares the work over to the one that prints."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["truths"] = TRUTHS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take them over."""
+    TRUTHS.extend(getattr(node, "workeroutput", {}).get("truths", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the fault matrix's times to truth."""
     if TRUTHS:

@@ -167,8 +167,11 @@ def final(client: httpx.Client, answer: httpx.Response) -> httpx.Response:
     last: list[httpx.Response] = []
 
     def ended() -> bool:
-        last[:] = [client.get(location)]
-        # PyWPS rewrites its file in place: what is read may be empty.
+        # PyWPS rewrites its file in place: what is read may be empty, or shorter than was said.
+        try:
+            last[:] = [client.get(location)]
+        except httpx.RemoteProtocolError:
+            return False
         return b"ProcessSucceeded" in last[0].content or b"ProcessFailed" in last[0].content
 
     until(ended, "the job ends")

@@ -123,7 +123,8 @@ def test_chunks_that_are_none_are_the_clients_fault(running: Site) -> None:
     address = urlsplit(running.settings.server.base_url)
     for chunk in (b"zz", b"-5", b"5;\x00", b"5\r\nabc\r\n0"):
         with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
-            head = b"POST /wps HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            host = f"Host: {address.netloc}\r\n".encode()
+            head = b"POST /wps HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n"
             connection.sendall(head + chunk + b"\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 400 ")

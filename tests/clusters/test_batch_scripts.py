@@ -78,6 +78,13 @@ def test_the_script_notes_how_the_launcher_ended(
     assert ("said" in code) == ("said" in (folder / "batch.log").read_text())
 
 
+@pytest.mark.parametrize("scheduler", [*NAMES, "slurm", "local"])
+def test_an_exit_code_beyond_all_signals_is_none(folder: Path, scheduler: str) -> None:
+    """255, with which Apptainer ends when it cannot start a container."""
+    assert started(scheduler, folder, "import sys; sys.exit(255)").wait(60) == 255
+    assert ending(folder) == (255, None)
+
+
 @pytest.mark.parametrize("scheduler", NAMES)
 def test_a_launcher_that_finds_another_one_leaves_no_note(folder: Path, scheduler: str) -> None:
     assert started(scheduler, folder, "import sys; sys.exit(75)").wait(60) == 75

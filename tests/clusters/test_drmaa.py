@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.clusters.hpc import scheduler_id, token, told
 from tests.clusters.matrix import MAIN_ROWS, FaultMatrix
 from tests.clusters.site import Site, until
 from tests.clusters.systems import DrmaaSystem
+from tests.schemas import ROOT
 from tests.services import require
 from tests.services.gridengine import GridEngine
+from tests.services.pythons import find_python
+from wps_hpc import config
 from wps_hpc.cli.check import check_cluster
 from wps_hpc.clusters.cluster import build_clusters
+from wps_hpc.clusters.schedulers.drmaa_session import DrmaaScheduler
+from wps_hpc.clusters.schedulers.gridengine import GridEngineScheduler
+from wps_hpc.clusters.transports.base import Command
+from wps_hpc.clusters.transports.drmaa import DRMAA, STATES, SUBMIT, DrmaaTransport, Template
 from wps_hpc.jobs.job import JobState
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
-HELPER = b"wps_hpc.clusters.transports.drmaa_helper"
+HELPER = "wps_hpc.clusters.transports.drmaa_helper"
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +50,16 @@ class TestMainRows(FaultMatrix, only=MAIN_ROWS):
 
 def helpers(site: Site) -> list[int]:
     """The processes of DRMAA sessions that the site's newest worker has, whichever of its threads started them."""
-    children = Path(f"/proc/{site.workers[-1].pid}/task").glob("*/children")
-    pids = [int(pid) for path in children for pid in path.read_text().split()]
-    return [pid for pid in pids if HELPER in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    children = psutil.Process(site.workers[-1].pid).children()
+    return [child.pid for child in children if HELPER in command_line(child)]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Empty for one that has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 @pytest.mark.parametrize("who", ["session", "worker"])
@@ -80,6 +96,34 @@ def test_a_job_in_the_error_state(system: DrmaaSystem, site: Site) -> None:
     assert "output file could not be opened" in site.job(job.id).message
     name = token(site, job)
     until(lambda: not system.still_has(name), "it is out of the queue")
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_every_python_that_the_server_runs_on_has_sessions(system: DrmaaSystem, tmp_path: Path, version: str) -> None:
+    """With nothing but the extra installed."""
+    python = find_python(version)
+    require(f"Python {version}", python, f"pyenv install {version}, or put python{version} on the PATH")
+    found = importlib.util.find_spec("drmaa")
+    assert found is not None and found.origin is not None
+    (tmp_path / "drmaa").symlink_to(Path(found.origin).parent)
+    (tmp_path / "job.sh").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    environment = {**system.variables(), "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    living = GridEngineScheduler(config.Cluster(scheduler="gridengine"))
+    transport = DrmaaTransport(system.library, environment, DrmaaScheduler(living).living(), str(python))
+    order = Template("wsession", f"{tmp_path}/job.sh", str(tmp_path), "-b n -o /dev/null -j y -q long.q -l h_rt=60")
+
+    def states() -> str:
+        answer = transport.run(Command((DRMAA, STATES)), 30)
+        assert answer.exit_code == 0, answer
+        return answer.stdout
+
+    try:
+        submitted = transport.run(Command((DRMAA, SUBMIT), order.dump()), 30)
+        assert submitted.exit_code == 0 and submitted.stdout.isdecimal(), submitted
+        until(lambda: json.loads(states()) == [], "no job lives")
+        assert (tmp_path / "ran").exists()
+    finally:
+        transport.close()
 
 
 @pytest.mark.usefixtures("system")

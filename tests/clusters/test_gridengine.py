@@ -53,6 +53,15 @@ ERRORS = {
 }
 
 
+def test_a_job_that_is_dismissed_cleans_up(site: Site) -> None:
+    """Grid Engine announces the end to every process of a job, the process's own among them."""
+    job = site.execute("end", how="clean", started=str(site.folder / "end"))
+    until((site.folder / "end").exists, "the process runs")
+    site.intake.dismiss(job.id, "the test")
+    assert site.ended(job.id).state is JobState.DISMISSED
+    assert (site.folder / "end.cleaned").exists()
+
+
 @pytest.mark.parametrize("what", ERRORS)
 def test_a_job_in_the_error_state_is_explained_and_cleaned_up(
     system: GridEngineSystem, tmp_path: Path, what: str

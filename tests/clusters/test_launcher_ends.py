@@ -205,15 +205,40 @@ def test_a_time_warning_calls_who_asked_and_the_process_goes_on(started: Started
     assert job.result().signals == (name, "SIGTERM")
 
 
-def test_where_ends_are_announced_usr2_is_an_order_to_end(started: Started) -> None:
-    """Grid Engine's -notify: without it there is only SIGKILL, and no clean-up."""
+COUNTING = """
+def count():
+    with (job.workdir / "warnings").open("a") as stream:
+        stream.write("1")
+    (job.workdir / "saved").write_text("1")
+job.on_time_warning(count)
+"""
+
+
+def test_a_warning_that_comes_twice_at_once_is_one(started: Started) -> None:
+    """As it does within a container: from the scheduler, and passed on by the container's runtime."""
+    job, process = started(Recipe(COUNTING + RUNNING, limits=PATIENT))
+    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGUSR2)
+    job.number("saved")
+    process.terminate()
+    finished(process)
+    assert job.result().signals[:2] == ("SIGUSR1", "SIGUSR2")
+    assert (job.attempt().work / "warnings").read_text() == "1"
+
+
+@pytest.mark.parametrize("to_all", [False, True])
+def test_where_ends_are_announced_usr2_is_an_order_to_end(started: Started, to_all: bool) -> None:
+    """Grid Engine's -notify: without it there is only SIGKILL, and no clean-up. An ordinary account's processes all get
+    it, the job process first perhaps."""
     body = f"try:\n{_indented(RUNNING)}\nfinally:\n    (job.workdir / 'cleaned').touch()"
     job, process = started(Recipe(body, limits=PATIENT), "--notified")
+    if to_all:
+        os.kill(job.number("pid"), signal.SIGUSR2)
     process.send_signal(signal.SIGUSR2)
     assert finished(process).returncode == records.EXIT_FAILED
     assert (job.attempt().work / "cleaned").exists()
     assert failure_of(job).cause == "cancelled"
-    assert job.result().signals == ("SIGTERM",)
+    assert to_all or job.result().signals == ("SIGTERM",)
 
 
 def test_where_stops_are_announced_usr1_warns_and_proves_no_time_limit(started: Started) -> None:

@@ -90,6 +90,7 @@ REQUESTS = {
     "off the step": kvp("choices", "word=red;number=101;share=0.5"),
     "default unit": post("units", literal_xml("length", "2")),
     "another unit": post("units", literal_xml("length", "2", ' uom="feet"')),
+    "the default unit, named": post("units", literal_xml("length", "2", ' uom="metre"')),
     "defaults": kvp("defaults"),
     "no defaults": kvp("defaults", "number=1;flag=false;zero=2;none=x;text=given"),
     "repeated": kvp("repeated", "number=1;number=2;number=3;text=a;text=b"),
@@ -128,7 +129,10 @@ REQUESTS = {
     # bounding boxes
     "a box": post("boxes", box_xml("box", "urn:ogc:def:crs:EPSG::3857", "10 20", "30 40.5")),
     "a box in degrees": post("boxes", box_xml("box", "urn:ogc:def:crs:EPSG::4326", "46 7", "47 8")),
+    "a box in short": post("boxes", box_xml("box", "EPSG:3857", "10 20", "30 40.5")),
     # outputs
+    "objects": kvp("objects"),
+    "a client's file behind a metalink": post("objects", reference_xml("text", "file://{shared}/shared.txt")),
     "files": kvp("files"),
     "files as asked for": post(
         "files",
@@ -161,6 +165,7 @@ REQUESTS = {
     "synchronous only": kvp("calls", "word=abc"),
     # made otherwise
     "a closure": kvp("salut", "name=Ada"),
+    "a closure with a lock and a database": kvp("query", "number=21"),
     "a class made at run time": kvp("power_3", "number=2"),
     "another of them": kvp("power_2", "number=1.5"),
     "a hidden module": kvp("shadowed", "number=21"),
@@ -482,6 +487,8 @@ ON_SLURM: dict[str, dict[str, Any]] = {
     "silent": {"output set content": "here"},
     "valid": {"output said content": "json,magic"},
     "a closure": {"output greeting content": "Salut Ada"},
+    "a closure with a lock and a database": {"output twice content": "42"},
+    "a client's file behind a metalink": {"output links content": {"shared.txt": b"shared text"}},
     "a class made at run time": {"output power content": "8.0"},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 import sys
@@ -10,16 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from pywps.tests import assert_process_exception, assert_response_success, client_for
 from werkzeug.test import Client
 
+from joblauncher.formats.folder import JobFolder, job_path
 from tests.clusters.site import until
 from tests.protocols.conftest import execute_xml, literal_xml
 from tests.pywps_processes import processes
-from tests.pywps_processes.made import greeter
+from tests.pywps_processes.made import endless, greeter
 from wps_hpc import pywps_service
+from wps_hpc.config import ConfigError
 from wps_hpc.pywps_wsgi import PywpsService
+
+# Its test module turns logging off for the whole process that imports it, and so for every other test.
+logging.disable(logging.NOTSET)
 
 ROOT = Path(__file__).parents[2]
 EXECUTE = "?service=wps&version=1.0.0&request=Execute&identifier="
@@ -87,6 +94,31 @@ def test_what_is_temporary_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None
     assert not root.exists()
 
 
+def test_a_dismissed_job_ends_and_what_its_handler_said_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a process of this server's own kind."""
+    monkeypatch.delenv("PYWPS_CFG", raising=False)
+    marker = tmp_path / "pid"
+    short: PywpsService = pywps_service([endless(str(marker))])
+    try:
+        client = client_for(short)
+        accepted = client.get(f"{EXECUTE}endless&storeExecuteResponse=true&status=true")
+        location = accepted.xml.get("statusLocation")
+        assert location, accepted.text
+        job_id = location.rsplit("/", 1)[1].removesuffix(".xml")
+        until(lambda: marker.exists() and marker.read_text(), "the handler runs")
+        dismissed = client.get(f"?service=WPS&version=1.0.0&request=Dismiss&executionId={job_id}")
+        assert dismissed.status_code == 200, dismissed.data
+        until(lambda: not psutil.pid_exists(int(marker.read_text())), "the handler's process has ended")
+        ended = client.get(location.removeprefix("http://localhost"))
+        assert "dismissed" in ended.text and ended.xpath("//*[local-name()='ProcessFailed']")
+        folder = JobFolder(job_path(short.settings.storage.root, job_id))
+        assert folder.attempt(1).stdout.read_text() == "said by the handler\n"
+    finally:
+        short.close()
+
+
 WSGI = """
 from tests.pywps_processes import processes
 from wps_hpc import pywps_service as Service
@@ -131,6 +163,33 @@ def _answers(url: str) -> bool:
         return httpx.get(url, timeout=10).status_code > 0
     except httpx.TransportError:
         return False
+
+
+def test_configurations_are_looked_for_where_pywps_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are named need not be there, and that of the environment comes last, whatever is named."""
+    given, last = tmp_path / "given.cfg", tmp_path / "last.cfg"
+    given.write_text("[server]\nparallelprocesses = 3\nmaxprocesses = 7\n")
+    last.write_text("[server]\nmaxprocesses = 8\n")
+    monkeypatch.setenv("PYWPS_CFG", str(last))
+    made: PywpsService = pywps_service(processes, [tmp_path / "missing.cfg", given])
+    assert (made.settings.limits.parallel, made.settings.limits.queued) == (3, 8)
+    assert made.settings.processes.pywps_config == (given, last)
+    monkeypatch.delenv("PYWPS_CFG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".pywps.cfg").write_text("[server]\nparallelprocesses = 4\n")
+    made = pywps_service(processes)
+    assert made.settings.limits.parallel == 4
+
+
+def test_its_processes_are_the_processes(service: PywpsService) -> None:
+    """As those of a ``pywps.Service``, which tests look at."""
+    assert service.processes["salut"] in processes
+    assert service.processes["salut"].title == "Says Salut"
+
+
+def test_a_missing_configuration_of_our_own_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing\.toml"):
+        pywps_service(processes, [tmp_path / "missing.toml"])
 
 
 def test_our_own_configuration(tmp_path: Path) -> None:

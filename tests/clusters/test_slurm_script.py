@@ -131,10 +131,10 @@ def test_directives_come_first_and_the_script_is_shell() -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def started(tmp_path: Path, code: str, **environment: str) -> subprocess.Popen[str]:
+def started(tmp_path: Path, code: str, *, contained: bool = False, **environment: str) -> subprocess.Popen[str]:
     """The script as a node would run it, with a Python command for a launcher."""
     launcher = (sys.executable, "-c", code)
-    script = render(replace(ORDER, folder=str(tmp_path), launcher=launcher))
+    script = render(replace(ORDER, folder=str(tmp_path), launcher=launcher, contained=contained))
     environment = {"PATH": os.environ["PATH"], "SLURMD_NODENAME": "n7", **environment}
     process = subprocess.Popen(["/bin/sh"], env=environment, stdin=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdin is not None
@@ -207,3 +207,34 @@ def test_a_warning_that_comes_too_early_kills_nobody(tmp_path: Path) -> None:
     with fifo.open("w"):  # the launcher runs, and has no handler of its own
         process.send_signal(signal.SIGUSR1)
     assert process.wait(60) == 0
+
+
+LATE = """
+import pathlib, signal, time
+signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+pathlib.Path("{begun}").touch()
+open("{fifo}").read()
+heard = []
+signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+pathlib.Path("{attempt}/claim").touch()
+while not heard:
+    time.sleep(0.02)
+"""
+
+
+def test_a_warning_waits_until_the_launcher_in_a_container_listens(tmp_path: Path) -> None:
+    """The container's runtime does not pass on that a signal is ignored: it would end whatever runs first."""
+    fifo, begun, attempt = tmp_path / "fifo", tmp_path / "begun", tmp_path / "attempts" / "1"
+    os.mkfifo(fifo)
+    attempt.mkdir(parents=True)
+    process = started(tmp_path, LATE.format(begun=begun, fifo=fifo, attempt=attempt), contained=True)
+    until(begun.exists, "the launcher's container runs")
+    process.send_signal(signal.SIGUSR1)
+    fifo.write_text("go on")
+    assert process.wait(60) == 0
+    assert ending(tmp_path)["exit_code"] == 0
+
+
+def test_a_container_that_does_not_start_keeps_nobody_waiting(tmp_path: Path) -> None:
+    assert started(tmp_path, "import sys; sys.exit(255)", contained=True).wait(60) == 255
+    assert ending(tmp_path)["exit_code"] == 255

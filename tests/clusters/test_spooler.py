@@ -198,6 +198,13 @@ def test_a_leader_that_is_killed_is_reported_with_its_signal(site: Site) -> None
     assert running(mark) == []
 
 
+def test_an_exit_code_beyond_all_signals_is_none(site: Site) -> None:
+    """255, with which Apptainer ends when it cannot start a container."""
+    site.start(site.shell("w1", "exit 255"))
+    word = site.ended("w1")
+    assert (word.word, word.exit_code, word.signal) == (Word.FAILED, 255, None)
+
+
 def test_a_launcher_killed_below_the_shell_is_reported_with_its_signal(site: Site) -> None:
     """The shell turns a signal into 128 + its number; the exit file and the word turn it back."""
     site.start(site.shell("w1", "kill -KILL $$"))

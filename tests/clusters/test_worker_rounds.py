@@ -26,6 +26,7 @@ from wps_hpc.jobs.request import Reference
 from wps_hpc.jobs.staging import Stager, StagingFailed
 from wps_hpc.jobs.store import Store, StoreBusy
 from wps_hpc.jobs.trusted import read_attempt
+from wps_hpc.jobs.watch import READ_AGAIN
 from wps_hpc.processes.catalogue import Catalogue
 from wps_hpc.protocols.wps1_response import message
 
@@ -230,6 +231,33 @@ def test_a_success_is_seen_during_an_outage_when_the_client_polls(rounds: Rounds
     rounds.batch.say(DONE)
     rounds.watch()
     assert rounds.site.job(job.id).scheduler_gone
+
+
+def test_a_success_is_seen_although_the_scheduler_goes_on_saying_that_the_job_runs(rounds: Rounds) -> None:
+    """A master that was killed may never hear of the end; nor need any client ask."""
+    job = rounds.running()
+    rounds.watch()
+    rounds.wrote_success(job)
+    rounds.watch()
+    assert rounds.site.job(job.id).state is JobState.RUNNING, "the answer is as before, so nothing was read"
+    rounds.pass_time(READ_AGAIN)
+    rounds.watch()
+    assert rounds.site.job(job.id).state is JobState.SUCCEEDED
+
+
+def test_running_jobs_are_read_again_in_turn(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many in a round that a large site's shared filesystem does not feel it, the longest unread ones first."""
+    monkeypatch.setattr(watch, "READ_AGAIN_AT_ONCE", 1)
+    first, second = rounds.running(), rounds.running()
+    rounds.watch()
+    rounds.wrote_success(first)
+    rounds.wrote_success(second)
+    rounds.pass_time(READ_AGAIN)
+    rounds.watch()
+    states = [rounds.site.job(job.id).state for job in (first, second)]
+    assert sorted(states) == [JobState.RUNNING, JobState.SUCCEEDED]
+    rounds.watch()
+    assert {rounds.site.job(job.id).state for job in (first, second)} == {JobState.SUCCEEDED}
 
 
 def test_a_vanished_job_is_asked_of_accounting_then_waited_for_then_lost(rounds: Rounds) -> None:

@@ -3,7 +3,6 @@ validates every document."""
 
 import re
 import time
-import uuid
 from datetime import UTC, datetime
 from typing import Any
 
@@ -126,7 +125,7 @@ def test_a_quick_job_is_answered_as_finished(site: Site) -> None:
 
 
 @pytest.mark.parametrize("operation", ["GetStatus", "GetResult"])
-@pytest.mark.parametrize("job_id", [str(uuid.uuid4()), "none", "é" * 200, "../etc", "%"])
+@pytest.mark.parametrize("job_id", ["00000000-0000-4000-8000-000000000000", "none", "é" * 200, "../etc", "%"])
 def test_table_46_no_such_job(client: CheckedClient, operation: str, job_id: str) -> None:
     assert job_kvp(client, operation, job_id).exception2 == (400, "NoSuchJob", job_id[:100])
     assert client.post(job_xml(operation, job_id)).exception2 == (400, "NoSuchJob", job_id[:100])

@@ -16,6 +16,7 @@ from tests.pywps_processes.classes import (
     Files,
     Literals,
     MetaLinks,
+    Objects,
     Progress,
     Remote,
     Repeated,
@@ -25,7 +26,7 @@ from tests.pywps_processes.classes import (
     Units,
     Validated,
 )
-from tests.pywps_processes.made import greeter, power
+from tests.pywps_processes.made import greeter, power, query
 from tests.pywps_processes.Shadowed import Shadowed
 
 processes = [
@@ -39,6 +40,7 @@ processes = [
     Files(),
     Literals(),
     MetaLinks(),
+    Objects(),
     Progress(),
     Remote(),
     Repeated(),
@@ -51,4 +53,5 @@ processes = [
     greeter("salut", "Salut"),
     power(2)(),
     power(3)(),
+    query("query"),
 ]

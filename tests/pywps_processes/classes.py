@@ -1,6 +1,7 @@
 """One class for each feature of PyWPS's interface for authors."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 from pywps import (
@@ -386,6 +387,36 @@ class MetaLinks(_Stored):
                 entry.file = str(path)
                 link.append(entry)
             response.outputs[name].data = link.xml
+        return response
+
+
+class Objects(_Stored):
+    """Outputs of whatever kind Python has, where a format says text."""
+
+    def __init__(self):
+        super().__init__(
+            "objects",
+            [ComplexInput("text", "Text", [TEXT], min_occurs=0)],
+            [
+                ComplexOutput("number", "Number", [TEXT]),
+                ComplexOutput("list", "List", [TEXT]),
+                ComplexOutput("day", "Day", [TEXT]),
+                ComplexOutput("path", "Path", [TEXT]),
+                ComplexOutput("links", "The client's own file", [FORMATS.META4], as_reference=True),
+            ],
+        )
+
+    def _handler(self, request, response):
+        response.outputs["number"].data = 42
+        response.outputs["list"].data = ["a", "b"]
+        response.outputs["day"].data = date(2020, 2, 29)
+        response.outputs["path"].data = Path("/a/b")
+        link = MetaLink4("files", "Some files", workdir=self.workdir)
+        for item in request.inputs.get("text", ()):
+            entry = MetaFile("its file", "A file", fmt=TEXT)
+            entry.file = item.file
+            link.append(entry)
+        response.outputs["links"].data = link.xml
         return response
 
 

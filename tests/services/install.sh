@@ -3,8 +3,9 @@
 # As root on Debian, what is missing is installed; anywhere else, it is named. Quick when all is there. What a release does
 # not have is named, too: the tests that need it say so.
 #
-# What it leaves on the host: the installed packages; what it has unpacked, in /usr/local/lib/wps-hpc-tests; and the link
-# /usr/lib/gridengine into that. Before Grid Engine itself is installed there, remove both: dpkg would follow the link.
+# What it leaves on the host: the installed packages; what it has unpacked, in /usr/local/lib/wps-hpc-tests; the link
+# /usr/lib/gridengine into that; and /dev/fuse for all accounts, as udev has it. Before Grid Engine itself is installed
+# there, remove the first two: dpkg would follow the link.
 set -euo pipefail
 
 # Where packages are unpacked that are not installed: installed, they would start daemons, bring a mail server along, and
@@ -25,14 +26,15 @@ declare -A proof=(
   [slurm-wlm-mysql-plugin]='ls /usr/lib/*/slurm*/accounting_storage_mysql.so'
   [mariadb-server]='ls /usr/sbin/mariadbd'
   [gridengine]='ls /usr/lib/gridengine/{sge_qmaster,sge_execd,qsub,qstat,libspoolc.so} /usr/lib/*/libjemalloc.so.2'
-  [podman]='command -v podman && command -v runc && command -v iptables && ls /usr/lib/podman/{netavark,aardvark-dns}'
-  [mmdebstrap]='command -v mmdebstrap'
   [slurm-wlm-torque]="ls $unpacked/slurm-wlm-torque/usr/bin/qsub"
+  [apptainer]='apptainer --version && [[ $(stat -c %a /dev/fuse) == *6 ]]'
+  [podman]='ls /usr/bin/{podman,newuidmap} /usr/sbin/{runc,iptables} /usr/lib/podman/{netavark,aardvark-dns}'
+  [mmdebstrap]='command -v mmdebstrap'
 )
 # A Slurm with accounting. Where Debian would start its daemons, the tests' own ones still have their own ports.
 slurm=(munge slurm-client slurmctld slurmd slurmdbd slurm-wlm-basic-plugins slurm-wlm-mysql-plugin mariadb-server)
 
-[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque podman mmdebstrap
+[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque apptainer podman mmdebstrap
 # What is unpacked for one name, and what is installed for it.
 declare -A unpacks=(
   [gridengine]='gridengine-master gridengine-exec gridengine-client gridengine-common gridengine-drmaa1.0'
@@ -41,8 +43,11 @@ declare -A unpacks=(
 declare -A needs=(
   [gridengine]='libmunge2 libhwloc15 libjemalloc2 libtirpc3 gcc libc6-dev'
   [slurm-wlm-torque]='perl'
-  [podman]='podman runc netavark aardvark-dns iptables'
+  # Its own choice, crun, does not run where both versions of control groups are mounted; the rest is its network.
+  [podman]='podman runc uidmap netavark aardvark-dns iptables'
 )
+# What is more than a package of this release has a program of its own beside this one.
+declare -A program=([apptainer]=apptainer.sh)
 
 missing=()
 for package in "$@"; do
@@ -70,6 +75,10 @@ add() {
   if [ "$1" = gridengine ] && [ -e /usr/lib/gridengine ] && [ ! -L /usr/lib/gridengine ]; then
     echo "This host has a part of Grid Engine, beside which nothing is unpacked; install: ${unpacks[$1]}" >&2
     return 1
+  fi
+  if [ -n "${program[$1]:-}" ]; then
+    bash "$(dirname "$0")/${program[$1]}"
+    return
   fi
   read -ra own <<<"${needs[$1]:-$1}"
   apt-get -qq install --yes --no-install-recommends "${own[@]}" </dev/null || return

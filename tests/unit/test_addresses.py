@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wps_hpc.config import Inputs
+from wps_hpc.config import Inputs, load_settings
 from wps_hpc.errors import InvalidParameterValue
 from wps_hpc.jobs import addresses
 from wps_hpc.jobs.addresses import Forbidden, check_reference, client_url, local_file, permitted_addresses
@@ -316,6 +316,23 @@ def test_links_do_not_lead_out_of_a_folder_and_say_nothing_of_what_is_there(data
             local_file(f"file://{data}/public/{name}", offering(data))
         texts.add(caught.value.text)
     assert texts == {"The file is not below a folder that this server reads inputs from."}
+
+
+def test_what_is_the_servers_own_is_no_input(tmp_path: Path) -> None:
+    """A PyWPS configuration that is taken over may say «/»: with it came the job database and everybody's results."""
+    (tmp_path / "wps-hpc.toml").write_text(
+        '[storage]\nroot = "data"\n[processes]\npywps_config = ["pywps.cfg"]\n'
+        f'[inputs]\nschemes = ["file"]\nfolders = ["{tmp_path}"]\n'
+    )
+    (tmp_path / "data").mkdir()
+    for name in ("data/jobs.sqlite", "pywps.cfg", "data.txt"):
+        (tmp_path / name).write_text("here")
+    (tmp_path / "link").symlink_to("data/jobs.sqlite")
+    settings = load_settings(tmp_path / "wps-hpc.toml")
+    for name in ("data/jobs.sqlite", "pywps.cfg", "link"):
+        with pytest.raises(Forbidden, match="not below a folder"):
+            local_file(f"file://{tmp_path}/{name}", settings.inputs)
+    assert local_file(f"file://{tmp_path}/data.txt", settings.inputs).size == 4
 
 
 def test_only_regular_files_are_inputs(data: Path) -> None:

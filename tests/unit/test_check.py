@@ -131,3 +131,14 @@ def test_a_file_that_is_no_database_is_a_problem_and_not_the_end(tmp_path: Path)
     (finding,) = check.check_database(parse_settings({"storage": {"root": str(tmp_path)}}))
     assert finding.level == check.PROBLEM
     assert "is damaged, or is none" in finding.text
+
+
+@pytest.mark.parametrize(("local", "noted"), [({}, True), ({"container": {"image": "/i.sif"}}, False)])
+def test_jobs_that_run_outside_of_containers_all_the_same_are_noted(local: dict[str, object], noted: bool) -> None:
+    settings = parse_settings({"clusters": {"local": local, "hpc": {"container": {"image": "/i.sif"}}}})
+    found = list(check.check_containers(settings))
+    assert [finding.level for finding in found] == ([check.NOTE] if noted else [])
+
+
+def test_where_nothing_is_contained_nothing_is_said() -> None:
+    assert list(check.check_containers(parse_settings({}))) == []

@@ -241,3 +241,43 @@ def test_a_job_that_the_scheduler_no_longer_has_always_comes_to_an_end(left: Lef
         return
     settled = GONE if isinstance(answer, NotFound) else answer
     assert conclude(left, settled, waited=1000).state.final
+
+
+# --- containers ------------------------------------------------------------------------------------------------------
+
+NO_IMAGE = "FATAL: could not open image /x.sif: no such file or directory"
+NOT_STARTED = Left(exit=ExitRecord(255, None, "n1"), container=NO_IMAGE)
+FAILED_255 = JobWord(Phase.ENDED, "FAILED", cause="exit code", exit_code=255)
+
+
+@pytest.mark.parametrize("answer", [FAILED_255, COMPLETED, GONE])
+def test_a_container_that_did_not_start_is_told_by_its_exit_and_its_words(answer: Answer) -> None:
+    failure = conclude(NOT_STARTED, answer, waited=1e6).failure
+    assert failure is not None and (failure.cause, failure.exit_code) == ("could not start", 255)
+    assert "image is not there" in failure.text and NO_IMAGE in failure.detail and "/x.sif" not in failure.text
+
+
+def test_a_runtime_that_crashed_did_not_start_either() -> None:
+    crashed = replace(NOT_STARTED, exit=ExitRecord(None, 6, "n1"))
+    failure = conclude(crashed, JobWord(Phase.ENDED, "FAILED", cause="signal", signal=6), waited=1e6).failure
+    assert failure is not None and failure.cause == "could not start"
+
+
+@pytest.mark.parametrize(
+    ("left", "cause"),
+    [
+        # A launcher took the attempt, so its container had started.
+        (replace(NOT_STARTED, claimed=True), "exit code"),
+        (replace(NOT_STARTED, exit=ExitRecord(EXIT_REFUSED, None, "n1")), "payload refused"),
+        # There was no container.
+        (replace(NOT_STARTED, container=None), "exit code"),
+    ],
+)
+def test_a_launcher_that_ran_is_no_container_that_did_not(left: Left, cause: str) -> None:
+    failure = conclude(left, FAILED_255, waited=1e6).failure
+    assert failure is not None and failure.cause == cause
+
+
+def test_the_schedulers_own_cause_comes_before_a_container_that_did_not_start() -> None:
+    failure = conclude(NOT_STARTED, TIMEOUT, waited=1e6).failure
+    assert failure is not None and failure.cause == "time limit"

@@ -1,11 +1,15 @@
 """How processes travel: by reference, with their source, by value; loaded in another interpreter."""
 
+import atexit
 import pickle
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +113,54 @@ def test_a_closure_travels_by_value() -> None:
     assert loaded(5) == 15  # type: ignore[operator]
 
 
+CONNECTION = sqlite3.connect(":memory:", check_same_thread=False)
+atexit.register(CONNECTION.close)
+CALLS: list[int] = []
+
+
+def test_what_a_closure_refers_to_stays_its_modules() -> None:
+    """It is neither copied, so that it still is one and the same, nor need it be of a kind that can be pickled."""
+
+    def query(x: int) -> int:
+        CALLS.append(x)
+        return int(CONNECTION.execute("SELECT 2 * ?", (x,)).fetchone()[0])
+
+    content, loads, module = payload.dump(process(identifier="query")(query))
+    assert loads == "value"
+    CALLS.clear()
+    loaded: Any = payload.load(content, loads=loads, module=module, source=None)
+    assert loaded(21) == 42
+    assert CALLS == [21]
+
+
+def test_a_decorated_closure_takes_along_what_it_refers_to() -> None:
+    """``functools.wraps`` has it say that it comes from another module."""
+
+    def query(x: int) -> int:
+        return CALLS.append(x) or x
+
+    query.__module__ = "textwrap"
+    content, loads, module = payload.dump(process(identifier="query")(query))
+    loaded: Any = payload.load(content, loads=loads, module=module, source=None)
+    assert loaded(21) == 21
+
+
+@pytest.mark.parametrize("kind", [threading.Lock, threading.RLock])
+def test_locks_arrive_unlocked(kind: Callable[[], Any]) -> None:
+    lock = kind()
+
+    @process(identifier="locks")
+    def locks(x: int) -> int:
+        """Say whether the lock was free."""
+        return x if lock.acquire(blocking=False) else 0
+
+    with lock:
+        content, loads, module = payload.dump(locks)
+    loaded: Any = payload.load(content, loads=loads, module=module, source=None)
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(loaded, 1).result() == 1
+
+
 def test_a_watched_files_process_travels_with_its_source(factors: Any) -> None:
     for name in ("twice", "thrice"):
         content, loads, module = payload.dump(getattr(factors, name), MODULE)
@@ -122,8 +174,9 @@ def test_a_watched_files_process_travels_with_its_source(factors: Any) -> None:
 
 def test_code_from_a_watched_file_that_has_no_name(factors: Any) -> None:
     content, loads, module = payload.dump(factors.hidden[0], MODULE)
-    assert (loads, module) == ("value", None)
-    assert payload.load(content, loads=loads, module=module, source=None)(5) == 20  # type: ignore[operator]
+    assert (loads, module) == ("value", MODULE)
+    del sys.modules[MODULE]
+    assert payload.load(content, loads=loads, module=module, source=SOURCE)(5) == 20  # type: ignore[operator]
 
 
 def test_what_cannot_be_pickled_is_said() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import uuid
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import pywps
 import pywps.configuration
-from pywps import FORMATS, BoundingBoxInput, ComplexInput, LiteralInput, LiteralOutput, Process, Service
+from pywps import FORMATS, BoundingBoxInput, ComplexInput, Format, LiteralInput, LiteralOutput, Process, Service
 from pywps.inout.literaltypes import AllowedValue
 from pywps.validator.mode import MODE
 
@@ -23,7 +24,7 @@ from joblauncher.formats.records import RequestRecord
 from joblauncher.formats.values import FileValue, LiteralValue
 from tests.pywps_processes.made import greeter, power
 from tests.pywps_processes.Shadowed import Shadowed
-from wps_hpc import ProcessError, Resources
+from wps_hpc import Container, ProcessError, Resources
 from wps_hpc.processes import payload
 from wps_hpc.processes.catalogue import Catalogue
 from wps_hpc.processes.description import AllowedRange, DescriptionError, LiteralData
@@ -102,6 +103,21 @@ def test_a_service_offers_its_processes() -> None:
     assert list(found) == ["application.processes['one']", "application.processes['two']"]
 
 
+def test_lazy_objects_are_left_alone(tmp_path: Path) -> None:
+    """What cannot say yet of which class it is (a proxy, say) is no process, and no reason not to look at the rest."""
+    (tmp_path / "lazy.py").write_text(
+        "from tests.unit.test_pywps_process import SHOWN as shown\n"
+        "class Lazy:\n"
+        "    @property\n"
+        "    def __class__(self):\n"
+        "        raise RuntimeError('not yet')\n"
+        "lazy = Lazy()\n"
+    )
+    catalogue = Catalogue([], [tmp_path])
+    catalogue.reload()
+    assert [entry.description.identifier for entry in catalogue.entries()] == ["shown"]
+
+
 def test_a_module_in_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "centre"
     package.mkdir()
@@ -147,6 +163,9 @@ def test_what_cannot_be_offered_is_told(tmp_path: Path) -> None:
         "class Breaks(Process):\n"
         "    def __init__(self):\n"
         "        raise RuntimeError('no licence')\n"
+        "class Leaves(Process):\n"
+        "    def __init__(self):\n"
+        "        raise SystemExit(3)\n"
     )
     catalogue = Catalogue([], [tmp_path])
     catalogue.reload()
@@ -154,6 +173,22 @@ def test_what_cannot_be_offered_is_told(tmp_path: Path) -> None:
     assert "none: none: a process has at least one output" in problem
     assert "'a blank' is not an identifier" in problem
     assert "Breaks: Breaks() raises RuntimeError: no licence" in problem
+    assert "Leaves: Leaves() raises SystemExit: 3" in problem
+
+
+def test_a_process_that_is_made_wrongly_does_not_take_the_others_along(tmp_path: Path) -> None:
+    (tmp_path / "some.py").write_text(
+        "from pywps import LiteralOutput, Process\n"
+        "good = Process(print, 'good', 'Good', outputs=[LiteralOutput('out', 'Out')])\n"
+        "words = Process(print, 'words', 'Words', outputs=[LiteralOutput('out', 'Out')], metadata=['no Metadata'])\n"
+        "lost = Process(print, 'lost', 'Lost', outputs=[LiteralOutput('out', 'Out')], translations={'fr': None})\n"
+    )
+    catalogue = Catalogue([], [tmp_path])
+    catalogue.reload()
+    assert [entry.description.identifier for entry in catalogue.entries()] == ["good"]
+    (problem,) = catalogue.problems.values()
+    assert "words: it cannot be described: AttributeError" in problem
+    assert "lost: it cannot be described: AttributeError" in problem
 
 
 def test_a_process_that_two_modules_show_is_one(tmp_path: Path) -> None:
@@ -291,6 +326,16 @@ def test_the_configuration_travels_along_and_wins(tmp_path: Path) -> None:
     assert "PATH" not in {name.upper() for options in process.configuration.values() for name in options} - {"PATH"}
 
 
+def test_no_payload_has_the_password_of_pywps_database(tmp_path: Path) -> None:
+    """Job folders are the job's own account's, and nothing of PyWPS opens that database there."""
+    config = tmp_path / "pywps.cfg"
+    config.write_text("[logging]\ndatabase = postgresql://wps:s3cr3t@db/wps\nlevel = INFO\n[centre]\nmotto = festina\n")
+    pywps.configuration.load_configuration([str(config)])
+    content, _, _ = payload.dump(adapted(simple()))
+    assert b"s3cr3t" not in content
+    assert b"festina" in content
+
+
 def test_another_release_on_the_node_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,6 +389,7 @@ def test_a_mode_of_none_leaves_values_unchecked() -> None:
         ("boolean", "yes", "true"),
         ("integer", 0, "0"),
         ("anyURI", "https://example.org/a", "https://example.org/a"),
+        ("anyURI", "https://example.org/a b", "https://example.org/a%20b"),
         ("dateTime", "2020-01-01 12:00", "2020-01-01T12:00:00"),
         ("string", "", ""),
     ],
@@ -376,8 +422,10 @@ def test_bounding_boxes_keep_their_systems() -> None:
 def test_attributes_that_pywps_does_not_know() -> None:
     process: Any = simple()
     process.resources, process.sync, process.restartable = Resources(cores=4), "cluster", True
+    process.container = Container("/images/a.sif")
     found = adapted(process).description
     assert (found.resources, found.sync, found.restartable) == (Resources(cores=4), "cluster", True)
+    assert found.container == Container("/images/a.sif")
 
 
 def test_a_default_outside_of_the_allowed_names_the_input() -> None:
@@ -407,6 +455,41 @@ def test_converters_are_asked_too(tmp_path: Path) -> None:
     request = RequestRecord("simple", {"address": (LiteralValue("nowhere", "anyURI"),)})
     with pytest.raises(ProcessError, match="anyURI"):
         process.resources_for(request, JobFolder(tmp_path))
+
+
+def _raises(error: BaseException) -> Process:
+    def validate(item: Any, mode: int) -> bool:
+        raise error
+
+    text = Format("text/plain", validate=validate)
+    return simple(inputs=[ComplexInput("text", "Text", [text], mode=MODE.SIMPLE)])
+
+
+@pytest.mark.parametrize("error", [KeyError("a"), OSError("/srv/secret"), RecursionError(), SystemExit(4)])
+def test_a_validator_that_raises_whatever_refuses_the_input(tmp_path: Path, error: BaseException) -> None:
+    """What a client sends must neither end the server nor show it what only the operator may read."""
+    (tmp_path / "a.txt").write_text("a")
+    request = RequestRecord("simple", {"text": (FileValue("a.txt", "text/plain"),)})
+    with pytest.raises(ProcessError, match="Input 'text': it is not") as caught:
+        adapted(_raises(error)).resources_for(request, JobFolder(tmp_path))
+    assert (caught.value.code, caught.value.locator) == ("InvalidParameterValue", "text")
+    assert "secret" not in caught.value.text
+
+
+def test_deep_json_is_refused(tmp_path: Path) -> None:
+    process = adapted(simple(inputs=[ComplexInput("json", "JSON", [FORMATS.JSON], mode=MODE.STRICT)]))
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    request = RequestRecord("simple", {"json": (FileValue("a.json", "application/json"),)})
+    with pytest.raises(ProcessError, match="Input 'json'"):
+        process.resources_for(request, JobFolder(tmp_path))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), MemoryError()])
+def test_a_server_without_room_is_not_the_inputs_fault(tmp_path: Path, error: Exception) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    request = RequestRecord("simple", {"text": (FileValue("a.txt", "text/plain"),)})
+    with pytest.raises(type(error)):
+        adapted(_raises(error)).resources_for(request, JobFolder(tmp_path))
 
 
 def test_a_process_is_equal_to_itself_alone() -> None:

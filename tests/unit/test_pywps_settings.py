@@ -122,7 +122,7 @@ def test_what_is_not_carried_over_is_said(tmp_path: Path) -> None:
         ("[server]\nmaxsingleinputsize = 0", "without a limit"),
         ("[server]\nnonsense = 1", "[server] nonsense is not an option of PyWPS"),
         ("[server]\nurl = https://example.org/geo", "https://example.org/geo/wps"),
-        ("[processing]\nmode = docker", "no containers yet"),
+        ("[processing]\nmode = docker", "clusters.local.container"),
         ("[processing]\ndrmaa_native_specification = -l h_rt=60 -pe smp 4", "not options of sbatch"),
     ],
 )
@@ -130,6 +130,54 @@ def test_notes(tmp_path: Path, line: str, note: str) -> None:
     found = carried(tmp_path, f"{line}\n")
     assert any(note in entry for entry in found.notes), found.notes
     parse_settings(nested(found.values))
+
+
+def test_short_options_that_are_not_taken_do_not_lose_the_others(tmp_path: Path) -> None:
+    found = carried(
+        tmp_path,
+        "[processing]\nmode = scheduler\ndrmaa_native_specification = -o /dev/null -J pywps -H -p long -t 1:00:00\n",
+    )
+    assert found.values["clusters.hpc.partition"] == "long"
+    assert found.values["limits.walltime_seconds"] == 3600
+    for name in ("--output", "--job-name", "--hold"):
+        assert any(f"{name} is the server's own to set" in note for note in found.notes), found.notes
+    assert "clusters.hpc.options" not in found.values
+
+
+@pytest.mark.parametrize("specification", ["-t UNLIMITED -p long", '-A "two words" -p long', "--mem=lots -p long"])
+def test_what_cannot_be_read_or_is_refused_does_not_lose_the_others(tmp_path: Path, specification: str) -> None:
+    found = carried(tmp_path, f"[processing]\nmode = scheduler\ndrmaa_native_specification = {specification}\n")
+    settings = parse_settings(nested(found.values))
+    assert settings.clusters["hpc"].partition == "long"
+    assert any("cannot be" in note for note in found.notes), found.notes
+
+
+def test_the_port_of_a_server_on_this_host(tmp_path: Path) -> None:
+    """What is published from elsewhere has a proxy, whose port says nothing of ours."""
+    for url, port in (("http://localhost:5000/wps", 5000), ("http://example.org:5000/wps", None)):
+        assert carried(tmp_path, f"[server]\nurl = {url}\n").values.get("server.port") == port
+
+
+def test_a_variable_that_is_not_set_makes_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CENTRE_DATA", raising=False)
+    found = carried(tmp_path, "[server]\noutputpath = ${CENTRE_DATA}/outputs\nparallelprocesses = 3\n")
+    assert "storage.root" not in found.values
+    assert found.values["limits.parallel"] == 3
+    assert any("outputpath" in note and "CENTRE_DATA" in note for note in found.notes), found.notes
+
+
+def test_paths_count_from_where_they_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyWPS takes relative ones from the current folder, our configuration from its own."""
+    monkeypatch.chdir(tmp_path)
+    found = carried(tmp_path, "[server]\noutputpath = outputs\nallowedinputpaths = data\n[logging]\nfile = a.log\n")
+    assert found.values["storage.root"] == str(tmp_path / "outputs" / "wps-hpc")
+    assert found.values["inputs.folders"] == [str(tmp_path / "data")]
+    assert found.values["logging.file"] == str(tmp_path / "a.log")
+
+
+def test_all_files_of_the_host_as_inputs_are_told(tmp_path: Path) -> None:
+    found = carried(tmp_path, "[server]\nallowedinputpaths = /\n")
+    assert any("every file that the server can read" in note for note in found.notes), found.notes
 
 
 @pytest.mark.parametrize(

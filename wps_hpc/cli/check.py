@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from wps_hpc.cli.main import EXIT_FAILED, Chosen
 from wps_hpc.clusters.cluster import Cluster, build_clusters
+from wps_hpc.clusters.containers import configured, judge
 from wps_hpc.config import ConfigError, Settings, is_loopback
 from wps_hpc.health import LOW_SPACE, read_report
 from wps_hpc.jobs.store import StoreError, open_store
@@ -183,7 +184,7 @@ def file_system(path: Path, mounts: str | None = None) -> str:
 
 def check_processes(settings: Settings) -> Iterator[Finding]:
     """Whether every process can be loaded, and whether there is one."""
-    catalogue = Catalogue.of(settings.processes)
+    catalogue = Catalogue.of(settings.processes, judge(settings))
     catalogue.reload()
     for origin, problem in catalogue.problems.items():
         yield Finding(PROBLEM, f"processes: {origin}: {problem}")
@@ -192,6 +193,17 @@ def check_processes(settings: Settings) -> Iterator[Finding]:
         yield Finding(OK, f"{offered} processes are on offer")
     elif not catalogue.problems:
         yield Finding(NOTE, "no process is on offer; name modules or folders under [processes]")
+
+
+def check_containers(settings: Settings) -> Iterator[Finding]:
+    """Whether some jobs run in a container and others of the same processes in none."""
+    contained = [name for name, cluster in settings.clusters.items() if configured(cluster)]
+    if contained and "local" not in contained:
+        yield Finding(
+            NOTE,
+            f"jobs on {', '.join(contained)} run in containers, those on local do not: synchronous calls of processes "
+            'with sync="local" run there (clusters.local.container)',
+        )
 
 
 def check_clock(settings: Settings) -> Iterator[Finding]:
@@ -219,6 +231,7 @@ CHECKS: tuple[Check, ...] = (
     check_folders,
     check_database,
     check_processes,
+    check_containers,
     check_worker,
 )
 
@@ -250,6 +263,20 @@ def check_cluster(settings: Settings, cluster: Cluster, timeout: float) -> Itera
         f"({report.uid}) with Python {report.python} ({report.executable}) and wrote to {report.folder}",
     )
     yield from check_node(cluster.name, report)
+    yield from check_container(cluster, report)
+
+
+def check_container(cluster: Cluster, report: ProbeReport) -> Iterator[Finding]:
+    """What a probe found of the container that it ran in, if there is to be one."""
+    own = configured(cluster.settings)
+    if own is None:
+        return
+    inside = "in a container" if own.inside == "launcher" else "commands run in a container"
+    mounts = ", ".join(dict.fromkeys(report.mounts)) or "nothing of the node"
+    interfaces = [name for name in report.interfaces if name != "lo"]
+    network = f"the network interfaces {', '.join(interfaces)}" if interfaces else "no network"
+    text = f"{inside} of {report.runtime or own.runtime}, image {own.image}: it sees {mounts}, and has {network}"
+    yield Finding(OK if not interfaces else NOTE, f"cluster {cluster.name}: {text}")
 
 
 def check_node(name: str, report: ProbeReport) -> Iterator[Finding]:

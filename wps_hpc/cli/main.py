@@ -28,6 +28,7 @@ COMMANDS = {
     "run": "wps_hpc.cli.run",
     "jobs": "wps_hpc.cli.jobs",
     "purge": "wps_hpc.cli.purge",
+    "image": "wps_hpc.cli.image",
 }
 
 EXIT_FAILED = 1

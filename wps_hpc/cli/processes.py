@@ -16,9 +16,10 @@ from wps_hpc.cli.text import columns
 def processes(chosen: Chosen, as_json: bool) -> int:
     """List the processes that the configuration offers. Exit code 1 when one could not be loaded."""
     settings = chosen.quiet_settings()
+    from wps_hpc.clusters.containers import judge
     from wps_hpc.processes.catalogue import Catalogue
 
-    catalogue = Catalogue.of(settings.processes)
+    catalogue = Catalogue.of(settings.processes, judge(settings))
     catalogue.reload()
     descriptions = [entry.description for entry in catalogue.entries()]
     problems = dict(catalogue.problems)

@@ -17,8 +17,9 @@ from typing import TypeVar
 
 from jinja2 import Template
 
+from joblauncher.formats.records import Container
 from wps_hpc import config
-from wps_hpc.clusters import scripts
+from wps_hpc.clusters import containers, scripts
 from wps_hpc.clusters.environment import CARRIED, clean_environment
 from wps_hpc.clusters.schedulers.base import (
     Control,
@@ -51,6 +52,8 @@ from wps_hpc.clusters.transports.base import (
 from wps_hpc.clusters.transports.drmaa import DrmaaTransport
 from wps_hpc.clusters.transports.embedded import EmbeddedTransport
 from wps_hpc.clusters.transports.local import LocalTransport
+from wps_hpc.processes import description
+from wps_hpc.processes.description import Resources
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +139,23 @@ class Cluster:
     def warm(self) -> bool:
         """Jobs may be started by the spooler's fork: on the server's own Python, by no script of the site's own."""
         return self.settings.scheduler == "local" and not (self.settings.python or self.settings.template)
+
+    def entry(
+        self, wish: description.Container, places: containers.Places, needed: Resources, *, tell: bool = False
+    ) -> Container | None:
+        """How a job gets into its container on this cluster, see ``containers.entry``; raises NotAllowed."""
+        return containers.entry(self.settings, wish, places, needed, tell=tell)
+
+    def started(self, container: Container | None, number: int, launcher: tuple[str, ...]) -> tuple[str, ...]:
+        """The command that runs the launcher of submission ``number``: in its container, where that is for it.
+
+        ``launcher`` is its file and options; Python comes before it.
+        """
+        own = containers.configured(self.settings)
+        if own is None or container is None or container.commands:
+            return (self.python, *launcher)
+        # What a scheduler counts itself, its script adds.
+        return (*container.entered(f"{number}+"), own.python, *launcher)
 
     def render_script(self, order: JobOrder) -> str:
         """The batch script of an order (whose own ``script`` is not looked at); raises ScriptError and NoQueueFits."""

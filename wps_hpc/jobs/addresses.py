@@ -333,15 +333,19 @@ def local_file(href: str, inputs: Inputs) -> SharedFile:
     """The regular file that a ``file:`` URL names, by its real path and size in bytes; raises Forbidden.
 
     Symbolic links are resolved first; then the path must lie below one of the listed folders, component by
-    component (``/data/public-secret`` is not below ``/data/public``). What lies elsewhere is never said to
-    exist or not.
+    component (``/data/public-secret`` is not below ``/data/public``), and not among what is the server's
+    own (job folders, say). What lies elsewhere is never said to exist or not.
     """
     if "file" not in inputs.schemes:
         raise Forbidden("file: references are not allowed here.")
     path = Path(os.path.realpath(_file_path(href)))
-    if not any(path.is_relative_to(os.path.realpath(folder)) for folder in inputs.folders):
+    if not _is_below(path, inputs.folders) or _is_below(path, inputs.closed):
         raise Forbidden("The file is not below a folder that this server reads inputs from.")
     return SharedFile(str(path), _regular_size(path))
+
+
+def _is_below(path: Path, folders: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(os.path.realpath(folder)) for folder in folders)
 
 
 def _file_path(href: str) -> Path:

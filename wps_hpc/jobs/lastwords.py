@@ -39,9 +39,10 @@ class LastWords:
         return replace(failure, text=shape.clean(text, DETAIL_LIMIT))
 
     def _lines(self, job: Job, attempt: int) -> list[str]:
-        """Of the process and its launcher; where these said nothing, of the batch script."""
+        """Of the process and its launcher; where these said nothing, of the container's runtime or the batch script."""
         folder = JobFolder(job_path(self.root, job.id))
-        return self._read(job, folder, folder.attempt(attempt).stderr) or self._read(job, folder, folder.batch_log)
+        told = (folder.attempt(attempt).stderr, folder.attempt(attempt).container_log, folder.batch_log)
+        return next((lines for path in told if (lines := self._read(job, folder, path))), [])
 
     def _read(self, job: Job, folder: JobFolder, path: Path) -> list[str]:
         if self.settings.stderr_lines == 0:

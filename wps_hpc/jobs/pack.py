@@ -20,6 +20,7 @@ from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.atomic import write_atomic
 from joblauncher.formats.folder import JobFolder, job_path
 from joblauncher.formats.records import (
+    Container,
     Failure,
     Limits,
     ListedFile,
@@ -32,6 +33,7 @@ from joblauncher.formats.records import (
 )
 from joblauncher.formats.values import FileValue
 from wps_hpc.clusters.cluster import Cluster
+from wps_hpc.clusters.containers import NotAllowed, Places
 from wps_hpc.clusters.queues import NoQueueFits
 from wps_hpc.clusters.schedulers.base import JobOrder
 from wps_hpc.clusters.scripts import ScriptError
@@ -63,11 +65,15 @@ class PackFailed(Exception):
 
 @dataclass(frozen=True)
 class Packer:
-    """Turns a staged job into an order for its cluster. ``launcher`` is the installed ``joblauncher.pyz``."""
+    """Turns a staged job into an order for its cluster. ``launcher`` is the installed ``joblauncher.pyz``.
+
+    ``tells``: the container's runtime says on the node which version it is.
+    """
 
     settings: Settings
     catalogue: Catalogue
     launcher: Path
+    tells: bool = False
 
     def folder(self, job: Job) -> JobFolder:
         """The job's folder."""
@@ -99,6 +105,9 @@ class Packer:
         except NoQueueFits as error:
             failure = Failure("could not be submitted", str(error), "InvalidParameterValue", error.resource)
             raise PackFailed(failure) from error
+        except NotAllowed as error:
+            text = f"The process {job.process} cannot run on this server: its container is not allowed here."
+            raise PackFailed(Failure("could not be submitted", text, detail=str(error))) from error
         except ScriptError as error:
             text = "The job could not be prepared because of a fault in the server's batch template."
             raise PackFailed(Failure("could not be submitted", text, detail=str(error))) from error
@@ -146,7 +155,8 @@ class Packer:
         files = list(input_files(record))
         written += [_hashed(folder, value) for value in files if not value.shared]
         shared = tuple(SharedFile(value.path, value.size or 0) for value in files if value.shared)
-        manifest = self._manifest(job, resources, entry, cluster, tuple(written), shared)
+        container = self._container(entry, folder, cluster, shared, resources)
+        manifest = self._manifest(job, resources, entry, cluster, tuple(written), shared, container)
         content = dump(manifest)
         write_atomic(folder.manifest, content, durable=durable)
         return manifest, hashlib.sha256(content).hexdigest()
@@ -159,6 +169,7 @@ class Packer:
         cluster: Cluster,
         files: tuple[ListedFile, ...],
         shared: tuple[SharedFile, ...],
+        container: Container | None,
     ) -> Manifest:
         return Manifest(
             job=job.id,
@@ -183,10 +194,29 @@ class Packer:
             ),
             resources={name: value for name, value in vars(resources).items() if value is not None},
             outputs_url=self.settings.server.outputs_url(job.id),
+            container=container,
         )
 
+    def _container(
+        self,
+        entry: Entry,
+        folder: JobFolder,
+        cluster: Cluster,
+        shared: tuple[SharedFile, ...],
+        resources: Resources,
+    ) -> Container | None:
+        places = Places(
+            folder=str(folder.path),
+            attempts=str(folder.attempts),
+            launcher=str(self.launcher),
+            shared=tuple(dict.fromkeys(file.path for file in shared)),
+        )
+        return cluster.entry(entry.description.container, places, resources, tell=self.tells)
+
     def _order(self, cluster: Cluster, folder: JobFolder, manifest: Manifest, digest: str, token: str) -> JobOrder:
-        launcher = (cluster.python, str(self.launcher), "--digest", digest, "--folder", str(folder.path))
+        options = (str(self.launcher), "--digest", digest, "--folder", str(folder.path))
+        launcher = cluster.started(manifest.container, manifest.submission, options)
+        contained = manifest.container is not None and not manifest.container.commands
         order = JobOrder(
             token=token,
             job_id=manifest.job,
@@ -197,7 +227,8 @@ class Packer:
             resources=Resources(**manifest.resources),
             input_mb=_input_mb(manifest, folder),
             restarts=manifest.limits.max_restarts,
-            warm=cluster.warm,
+            warm=cluster.warm and not contained,
+            contained=contained,
         )
         return replace(order, script=cluster.render_script(order))
 

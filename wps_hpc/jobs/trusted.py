@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 RESULT_LIMIT = 32_000_000
 EXIT_LIMIT = 64_000
 REQUEST_LIMIT = 64_000_000
+#: So much is read of the end of what a container's runtime said, in bytes.
+SAID_LIMIT = 16_000
 #: Longest text for a client, and for the operator, in characters.
 TEXT_LIMIT = status_file.TEXT_LIMIT
 DETAIL_LIMIT = 64_000
@@ -50,7 +52,8 @@ class Left:
 
     ``percent`` and ``message`` are those of status.xml; ``failure`` is set when ``state`` is failed; ``result`` when
     result.json could be read; ``exit`` once the launcher was seen to end; ``claimed`` once a launcher took the attempt.
-    ``seen_at`` is when status.xml was last written, Unix seconds on the file server's clock.
+    ``container`` is the end of what the container's runtime said of an attempt without a status, None where there is
+    nothing such. ``seen_at`` is when status.xml was last written, Unix seconds on the file server's clock.
     """
 
     state: str = "none"
@@ -60,6 +63,7 @@ class Left:
     result: ResultRecord | None = None
     exit: ExitRecord | None = None
     claimed: bool = False
+    container: str | None = None
     seen_at: float | None = None
     why: str = ""
 
@@ -135,7 +139,7 @@ def _read(opened: int, folder: JobFolder, paths: AttemptFolder, description: Pro
         content = read_in(opened, paths.status.name, status_file.SIZE_LIMIT)
         status = parse_status(content.data)
     except Missing:
-        return so_far
+        return so_far if so_far.exit is None else replace(so_far, container=_container(folder, paths))
     except (Untrusted, RecordError) as error:
         return replace(so_far, state="unreadable", why=str(error))
     so_far = replace(so_far, message=shape.clean(status.message, TEXT_LIMIT), seen_at=content.modified)
@@ -163,6 +167,13 @@ def _exit(opened: int, paths: AttemptFolder) -> ExitRecord | None:
         log.warning("%s: %s", paths.path, error)
         return None
     return replace(record, host=shape.clean(record.host, 255))
+
+
+def _container(folder: JobFolder, paths: AttemptFolder) -> str | None:
+    try:
+        return shape.clean(read_end(folder, paths.container_log, SAID_LIMIT).decode(errors="replace"), SAID_LIMIT)
+    except Untrusted:
+        return None
 
 
 def _record(kind: type[_R], content: Content) -> _R:

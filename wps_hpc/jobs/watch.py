@@ -6,6 +6,7 @@ for all jobs of a cluster, reads the attempts whose answer changed, and stores w
 
 from __future__ import annotations
 
+import heapq
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from joblauncher.formats.records import (
     EXIT_REFUSED,
     Failure,
 )
+from wps_hpc.clusters import containers
 from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobWord, Known, Phase, QueryAnswer
 from wps_hpc.jobs.job import Job, JobState, Submission
@@ -246,6 +248,8 @@ def _ending(left: Left, word: JobWord, completed: bool) -> Failure:
             signal=signal,
             detail=seen,
         )
+    if (failure := _not_started(left, seen)) is not None:
+        return failure
     if signal:
         return Failure("signal", f"The job was killed by signal {signal}.", signal=signal, detail=seen)
     if completed:
@@ -253,6 +257,13 @@ def _ending(left: Left, word: JobWord, completed: bool) -> Failure:
     if exit_code is None:
         return Failure("exit code", word.reason or "The job ended with an unknown exit code.", detail=seen)
     return Failure("exit code", f"The job ended with exit code {exit_code}.", exit_code=exit_code, detail=seen)
+
+
+def _not_started(left: Left, seen: str) -> Failure | None:
+    """The failure of a job whose container ended, and no launcher of it took the attempt."""
+    if left.exit is None or left.container is None or left.claimed or left.exit.exit_code in (0, *_LAUNCHER_EXITS):
+        return None
+    return containers.not_started(left.container, left.exit.exit_code, left.exit.signal, seen)
 
 
 def _not_found(job: Job, left: Left, answer: NotFound, now: float, since: float | None, graces: Graces) -> Verdict:
@@ -266,6 +277,8 @@ def _not_found(job: Job, left: Left, answer: NotFound, now: float, since: float 
 
 def _vanished(left: Left) -> Failure:
     seen = f"the scheduler does not know the job; job folder: {left.described()}"
+    if (failure := _not_started(left, seen)) is not None:
+        return failure
     if left.exit is not None and left.exit.signal:
         text = f"The job was killed by signal {left.exit.signal} on {left.exit.host}."
         return Failure("signal", text, signal=left.exit.signal, detail=seen)
@@ -281,6 +294,9 @@ def _vanished(left: Left) -> Failure:
 _MOST_ATTEMPTS = 1000
 #: While a verdict hangs on its word, the scheduler is asked at least this often, in seconds; while it is away, at most.
 PENDING_QUERY, AWAY_QUERY = 5.0, 30.0
+#: A running job that nobody polls is read again after so many seconds, so many of them a round: a scheduler may never
+#: hear of an end (Grid Engine's does not always, once its master was killed).
+READ_AGAIN, READ_AGAIN_AT_ONCE = 30.0, 50
 #: A wish that had no effect yet is passed on again after so many seconds.
 ASK_AGAIN = 5.0
 #: A cluster without jobs is asked this often, so that an outage is known before the next job, in seconds.
@@ -289,7 +305,7 @@ IDLE_QUERY = 30.0
 
 @dataclass
 class Watcher:
-    """Follows the jobs of one cluster: one query for all, then only the attempts whose answer changed.
+    """Follows the jobs of one cluster: one query for all, then the attempts whose answer changed; running ones in turn.
 
     ``ended`` is told the id of every job that has come to its end; ``last_words`` tells what a failed one said. What it
     remembers between rounds only saves work: a new worker starts with nothing and reads every active attempt once.
@@ -310,6 +326,7 @@ class Watcher:
     queries: Queries = field(default_factory=lambda: Queries())
     _seen: dict[str, JobWord] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
+    _read: dict[str, float] = field(default_factory=dict)
     _asked: dict[str, tuple[Control, float]] = field(default_factory=dict)
     _absent: frozenset[str] = frozenset()
     _looked: float | None = None
@@ -361,7 +378,8 @@ class Watcher:
         answer = self._query()
         words = {one.job.id: self._word_for(one.submission, answer) for one in followed}
         absent = [one for one in followed if isinstance(words[one.job.id], NotFound)]
-        news = [one for one in followed if one.job.id in poked or self._news(one.job, words[one.job.id])]
+        due = {*poked, *self._long_unread(words)}
+        news = [one for one in followed if one.job.id in due or self._news(one.job, words[one.job.id])]
         verdicts = [self._conclude(one, words[one.job.id]) for one in news if one not in absent]
         stored = self._store_all(verdicts + self._account(absent))
         if not isinstance(answer, CouldNotAsk):
@@ -388,6 +406,16 @@ class Watcher:
         self._seen = {job_id: word for job_id, word in self._seen.items() if job_id in kept}
         self._since = {job_id: moment for job_id, moment in self._since.items() if job_id in kept}
         self._asked = {job_id: moment for job_id, moment in self._asked.items() if job_id in kept}
+        self._read = {job_id: moment for job_id, moment in self._read.items() if job_id in kept}
+
+    def _long_unread(self, words: Mapping[str, Answer]) -> list[str]:
+        """The running jobs whose attempts have not been read for the longest time."""
+        running = [
+            job_id for job_id, word in words.items() if isinstance(word, JobWord) and word.phase is Phase.RUNNING
+        ]
+        before = self.steady() - READ_AGAIN
+        unread = [job_id for job_id in running if self._read.get(job_id, before) <= before]
+        return heapq.nsmallest(READ_AGAIN_AT_ONCE, unread, key=lambda job_id: self._read.get(job_id, before))
 
     def _news(self, job: Job, word: Answer) -> bool:
         """Whether the job's attempt has to be read: the answer changed, or a verdict hangs on time."""
@@ -423,6 +451,7 @@ class Watcher:
         attempt, left = self._current(job, attempt)
         current = job if attempt == job.attempt else replace(job, percent=0, attempt=attempt)
         since = self._since.pop(job.id, None)
+        self._read[job.id] = self.steady()
         verdict = decide(current, left, answer, self.steady(), since, self._graces(), fresh=fresh)
         if isinstance(answer, JobWord):
             self._seen[job.id] = answer

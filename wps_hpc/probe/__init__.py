@@ -10,25 +10,30 @@ import json
 import shutil
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from joblauncher.build import install_launcher
 from joblauncher.formats.folder import JobFolder, job_path
 from joblauncher.formats.values import LiteralValue
+from wps_hpc.clusters import containers
 from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.clusters.schedulers.base import Control, CouldNotAsk, JobOrder, Known, Phase, Refused, Submitted, Unknown
 from wps_hpc.config import Settings
+from wps_hpc.jobs.beneath import Untrusted
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.pack import Packer, PackFailed
 from wps_hpc.jobs.request import ExecuteRequest
 from wps_hpc.jobs.requestjson import to_json
-from wps_hpc.jobs.trusted import Left, read_attempt
+from wps_hpc.jobs.trusted import Left, read_attempt, read_end
 from wps_hpc.processes.catalogue import Catalogue, Entry
 
 PROCESS = "wps-hpc-probe"
 #: Pause between two looks at the probe's attempt, in seconds.
 LOOK_EVERY = 0.2
+#: So much is read of what the container's runtime said, in bytes.
+LOG_BYTES = 16_000
 #: How many times the settling time of the scheduler's files are waited for after it calls the probe ended.
 PATIENCE = 3.0
 
@@ -42,7 +47,9 @@ class ProbeReport:
     """What the probe found on its node.
 
     ``clock_ahead`` is by how many seconds the node's clock is at least ahead of this host's (negative:
-    behind; 0 when it may be right). ``seconds`` is how long the probe took from submission to result.
+    behind; 0 when it may be right). ``seconds`` is how long the probe took from submission to result. ``mounts`` are
+    the places where files of the node are seen, ``interfaces`` those of the network; ``runtime`` is what the
+    container's runtime calls itself.
     """
 
     host: str
@@ -53,6 +60,9 @@ class ProbeReport:
     folder: str
     clock_ahead: float
     seconds: float
+    mounts: Sequence[str] = ()
+    interfaces: Sequence[str] = ()
+    runtime: str = ""
 
 
 def send_probe(settings: Settings, cluster: Cluster, timeout: float) -> ProbeReport:
@@ -65,7 +75,7 @@ def send_probe(settings: Settings, cluster: Cluster, timeout: float) -> ProbeRep
     entry = catalogue.get(PROCESS)
     if entry is None:
         raise ProbeFailed(f"the probe's own process cannot be loaded: {dict(catalogue.problems)}")
-    packer = Packer(settings, catalogue, install_launcher(settings.storage.root))
+    packer = Packer(settings, catalogue, install_launcher(settings.storage.root), tells=True)
     job = _new_job(cluster, entry)
     folder = JobFolder(job_path(settings.storage.root, job.id))
     folder.inputs.mkdir(mode=0o700, parents=True)
@@ -121,7 +131,16 @@ class _Probe:
             self.cluster.control(Control.CANCEL, known)
             raise
         self.cluster.forget([known])
-        return _report(left, before, time.time())
+        found = _report(left, before, time.time())
+        return replace(found, runtime=found.runtime or self._runtime())
+
+    def _runtime(self) -> str:
+        """What the runtime of the launcher's container calls itself."""
+        log = self.folder.attempt(self.order.submission).container_log
+        try:
+            return read_end(self.folder, log, LOG_BYTES).decode(errors="replace").partition("\n")[0]
+        except Untrusted:
+            return ""
 
     def _submitted(self) -> str:
         outcome = self.cluster.submit(self.order)
@@ -141,6 +160,8 @@ class _Probe:
             word, over = self._word(known)
             ended = (ended or time.monotonic()) if over else None
             if ended is not None and time.monotonic() - ended > settle:
+                if left.container is not None and not left.claimed:
+                    raise ProbeFailed(f"{containers.explained(left.container)} It said: {left.container.strip()}")
                 raise ProbeFailed(
                     f"the scheduler calls the probe {word}, but in its folder: {left.described()}{self._hint(left)}"
                 )

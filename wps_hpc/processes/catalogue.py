@@ -20,7 +20,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 #: A file that was written so short a time ago may be written again within the same tick of its time stamp, so its
 #: content is compared, too. Seconds.
 RACY_SECONDS = 2.0
+#: Says why the site cannot offer a process; None when it can.
+Judge = Callable[[ProcessDescription], str | None]
 #: The origin of processes that were given as objects.
 GIVEN = "the processes given"
 #: A watched file whose top level takes longer is broken. Seconds.
@@ -124,12 +126,14 @@ class Catalogue:
         folders: Sequence[Path],
         pywps_config: Sequence[Path] = (),
         given: Sequence[object] = (),
+        judge: Judge = lambda _: None,
     ) -> None:
         """Names of importable modules, and folders to watch; nothing is loaded before the first ``reload``.
 
         ``pywps_config`` are the files that PyWPS processes find their configuration in; ``given`` are processes that
-        are at hand already, of whatever kind.
+        are at hand already, of whatever kind. ``judge`` says why the site cannot offer a process, None when it can.
         """
+        self._judge = judge
         self._pywps_config = tuple(pywps_config)
         self._given = tuple(given)
         self._modules = tuple(modules)
@@ -140,9 +144,9 @@ class Catalogue:
         self._state = _State()
 
     @classmethod
-    def of(cls, sources: Sources) -> Catalogue:
-        """The catalogue of a configuration."""
-        return cls(sources.modules, sources.folders, sources.pywps_config)
+    def of(cls, sources: Sources, judge: Judge = lambda _: None) -> Catalogue:
+        """The catalogue of a configuration, whose site judges processes."""
+        return cls(sources.modules, sources.folders, sources.pywps_config, judge=judge)
 
     def reload(self) -> bool:
         """Look at the folders again; True when the processes on offer, or the problems, are others than before.
@@ -157,7 +161,7 @@ class Catalogue:
             _forget_removed(self._files, listings)
             self._files = _read_files(listings, self._files)
             before = self._state
-            self._state = _grown(before, _combined((*self._imported, *self._files.values()), listings))
+            self._state = _grown(before, _combined((*self._imported, *self._files.values()), listings, self._judge))
             _log_news(before, self._state)
             return (before.entries, before.problems) != (self._state.entries, self._state.problems)
 
@@ -428,13 +432,13 @@ def _loaded(path: Path, origin: _Origin) -> _Origin:
 # --- all together ----------------------------------------------------------------------------------------------------
 
 
-def _combined(origins: Sequence[_Origin], listings: Sequence[_Listing]) -> _State:
+def _combined(origins: Sequence[_Origin], listings: Sequence[_Listing], judge: Judge) -> _State:
     """What all origins offer together: of two processes with one identifier the first wins, the second is a problem."""
     entries: dict[str, Entry] = {}
     problems: dict[str, str] = {item.name: item.problem for item in listings if item.problem}
     for origin in origins:
         own = [origin.problem] if origin.problem else []
-        complaints = own + _taken_in(entries, origin.entries)
+        complaints = own + _taken_in(entries, origin.entries, judge)
         if complaints:
             problems[origin.name] = "; ".join(complaints)
     return _State(
@@ -459,10 +463,14 @@ def _revision(origins: Iterable[_Origin], listings: Iterable[_Listing]) -> int:
     return max((stamp.changed // 1000 for stamp in stamps if stamp is not None), default=0)
 
 
-def _taken_in(entries: dict[str, Entry], more: Iterable[Entry]) -> list[str]:
-    """Add what is new to ``entries``; returns a sentence for each identifier that another origin has already."""
+def _taken_in(entries: dict[str, Entry], more: Iterable[Entry], judge: Judge) -> list[str]:
+    """Add what is new to ``entries``; returns a sentence for each identifier that another origin has already, and for
+    each process that cannot be offered."""
     refused = []
     for entry in more:
+        if (why := judge(entry.description)) is not None:
+            refused.append(f"process '{entry.description.identifier}' cannot be offered: {why}")
+            continue
         first = entries.setdefault(entry.description.identifier, entry)
         # A process that two modules merely import is one process, not two.
         if first.runnable != entry.runnable:

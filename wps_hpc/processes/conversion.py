@@ -284,20 +284,29 @@ def place_file(path: Path, target: Path, folders: RunFolders) -> None:
     try:
         source = written.resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        raise Unfit(f"the process returned the file {path}, which does not exist") from error
+        raise Unfit(f"the process returned the file {_shown(path, folders)}, which does not exist") from error
     work, outputs = folders.work.resolve(), folders.outputs.resolve()
     leaving = _link_out_of((work, outputs), written)
     if leaving is not None:
         raise Unfit(
-            f"the process returned {path}, where the symbolic link {leaving.name} leads out of the job's folder"
+            f"the process returned {_shown(path, folders)}, where the symbolic link {leaving.name} leads out of the "
+            "job's folder"
         )
     if not source.is_file():
-        raise Unfit(f"the process returned {path}, which is not a file; a folder must be packed (zip)")
+        raise Unfit(f"the process returned {_shown(path, folders)}, which is not a file; a folder must be packed (zip)")
     if source == target.resolve():
         return
     if work in source.parents and _linked(source, target):
         return
     shutil.copyfile(source, target)
+
+
+def _shown(path: Path, folders: RunFolders) -> Path:
+    """A path as the client may see it: within the run's folders, without where those lie."""
+    for folder in (folders.work, folders.outputs):
+        if path.is_relative_to(folder):
+            return path.relative_to(folder)
+    return path
 
 
 def _link_out_of(own: tuple[Path, ...], path: Path) -> Optional[Path]:

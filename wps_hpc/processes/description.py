@@ -194,6 +194,20 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Container:
+    """What a process wants of the container that it runs in; the site says which of it may be had.
+
+    ``image`` is its own image (None: the cluster's). ``network`` asks for the node's network, which a container is kept
+    from otherwise. ``commands``: the image need not have Python; the process runs outside, and what it starts with
+    ``Job.command`` inside (None: as the cluster has it).
+    """
+
+    image: Optional[str] = None
+    network: bool = False
+    commands: Optional[bool] = None
+
+
+@dataclass(frozen=True)
 class ProcessDescription(Described):
     """A whole process as clients see it, with what the server needs to run it.
 
@@ -210,6 +224,7 @@ class ProcessDescription(Described):
     sync: str = "local"
     resources: Resources = Resources()
     restartable: bool = False
+    container: Container = Container()
 
     def input(self, identifier: str) -> Optional[Input]:
         """The input of that identifier, or None."""

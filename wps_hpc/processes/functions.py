@@ -23,12 +23,14 @@ from joblauncher.formats.records import RequestRecord
 from joblauncher.formats.values import Value
 from wps_hpc.processes import checks, conversion, docstrings, signature
 from wps_hpc.processes.declarations import Links, Translations, words
-from wps_hpc.processes.description import DescriptionError, Input, Output, ProcessDescription, Resources
+from wps_hpc.processes.description import Container, DescriptionError, Input, Output, ProcessDescription, Resources
 from wps_hpc.processes.run import Job, RunFolders
 from wps_hpc.processes.signature import Signature
 
 #: A process that leaves all resources to the cluster's defaults.
 NO_WISHES = Resources()
+#: A process that runs in whatever container the cluster has.
+ANY_CONTAINER = Container()
 
 
 class FunctionProcess:
@@ -100,14 +102,16 @@ def process(
     store_supported: bool = True,
     status_supported: bool = True,
     restartable: bool = False,
+    container: Union[Container, str] = ANY_CONTAINER,
 ) -> Callable[[Callable[..., Any]], FunctionProcess]:
     """The decorator. ``identifier`` is the function's name unless given; ``title`` and ``abstract`` the docstring's.
 
     ``resources`` is what a job needs: Resources, or a function of some of the inputs (its parameters are named like the
     process's own and get the same values; None for one that was not given) that returns them. ``sync`` is where a
     synchronous call runs: "local", "cluster" or "refused". ``restartable`` says that a run which the cluster
-    interrupted (a node failed, a more important job came) may be started again from the beginning. Raises
-    DescriptionError, naming function and parameter, when decorating something that no standard can express.
+    interrupted (a node failed, a more important job came) may be started again from the beginning. ``container`` is
+    what it wants of its container (see Container), or just its image. Raises DescriptionError, naming function and
+    parameter, when decorating something that no standard can express.
     """
 
     def decorate(function: Callable[..., Any]) -> FunctionProcess:
@@ -127,6 +131,7 @@ def process(
             sync=sync,
             resources=resources if isinstance(resources, Resources) else NO_WISHES,
             restartable=restartable,
+            container=Container(container) if isinstance(container, str) else container,
         )
         _check(function, description)
         return FunctionProcess(function, description, bound, _needs(function, resources, bound))

@@ -10,17 +10,19 @@ Node half: Python 3.9, standard library and dill alone.
 
 from __future__ import annotations
 
+import _thread
 import functools
 import io
 import linecache
 import pickle
 import pickletools
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import FunctionType, ModuleType
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import dill
 
@@ -33,6 +35,12 @@ SOURCE_PREFIX = "wps_hpc_source_"
 PROTOCOL = 4
 #: dill's constructors of code; a pickle that calls one holds code.
 _CODE_MAKERS = frozenset({"_create_code", "_create_function", "_create_type"})
+#: A lock travels as a new one: whoever holds it stays behind, and dill gives even a free RLock to nobody (it is then
+#: waited for until the time limit).
+_LOCKS: Mapping[type, Callable[[], Any]] = {
+    type(threading.Lock()): _thread.allocate_lock,
+    type(threading.RLock()): _thread.RLock,
+}
 
 
 class PayloadError(Exception):
@@ -61,7 +69,7 @@ def resolve(module: str, path: str) -> Any:
 
 def is_runnable(candidate: object) -> bool:
     """Whether an object is a process: it has a description and can be run (see Runnable)."""
-    if isinstance(candidate, type):
+    if issubclass(type(candidate), type):
         return False
     try:
         description, run = getattr(candidate, "description", None), getattr(candidate, "run", None)
@@ -128,12 +136,32 @@ def _dump_object(runnable: Any) -> tuple[bytes, str, Optional[str]]:
 def _pickled(runnable: Any, *, byref: bool) -> bytes:
     stream = io.BytesIO()
     pickler = dill.Pickler(stream, PROTOCOL, byref=byref, recurse=True)
-    pickler.reducer_override = _hidden
+    pickler.reducer_override = functools.partial(_reduced, pickler)
     with warnings.catch_warnings():
         # That a class cannot be found by name is no news here: what is made of it stands in the manifest.
         warnings.simplefilter("ignore", dill.PicklingWarning)
         pickler.dump(runnable)
     return stream.getvalue()
+
+
+def _reduced(pickler: Any, item: Any) -> Any:
+    """What dill is not left to do by itself (see ``pickle.Pickler.reducer_override``)."""
+    if type(item) in _LOCKS:
+        return _LOCKS[type(item)], ()
+    if isinstance(item, FunctionType):
+        # What a function without a name refers to is its module's, on the node as here: no copies of caches, locks or
+        # connections. dill decides by this attribute, anew for each function.
+        pickler._recurse = not _has_module(item)
+    return _hidden(item)
+
+
+def _has_module(function: FunctionType) -> bool:
+    """Whether the globals of a function are those of the module that it names, which can be imported.
+
+    Not so after ``functools.wraps``: then dill takes along what the function refers to.
+    """
+    module = sys.modules.get(function.__module__ or "")
+    return function.__module__ != "__main__" and function.__globals__ is getattr(module, "__dict__", None)
 
 
 def _hidden(item: Any) -> Any:
@@ -158,7 +186,8 @@ def _source_module(content: bytes) -> Optional[str]:
 def _globals(content: bytes) -> Iterator[tuple[str, str]]:
     """Module and name of everything that a pickle looks up, read from its opcodes without running any.
 
-    In protocol 4 both names are pushed as strings, or fetched from the memo, right before STACK_GLOBAL.
+    In protocol 4 both names are pushed as strings, or fetched from the memo, right before STACK_GLOBAL; dill writes
+    the globals of a module as a GLOBAL, with a blank between the names.
     """
     strings: list[str] = []
     memo: list[Optional[str]] = []
@@ -175,6 +204,9 @@ def _globals(content: bytes) -> Iterator[tuple[str, str]]:
         else:
             if opcode.name == "STACK_GLOBAL":
                 yield strings[-2], strings[-1]
+            elif opcode.name == "GLOBAL":
+                module, _, name = str(argument).partition(" ")
+                yield module, name
             last = None
 
 

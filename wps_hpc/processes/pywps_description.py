@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Optional, Union
-from urllib.parse import ParseResult
+from urllib.parse import ParseResult, quote
 
 from pywps.inout.basic import BasicComplex, BasicLiteral
 from pywps.inout.literaltypes import AllowedValue
@@ -23,6 +23,7 @@ from wps_hpc.processes.description import (
     AllowedRange,
     BoundingBoxData,
     ComplexData,
+    Container,
     DescriptionError,
     Format,
     Input,
@@ -35,16 +36,20 @@ from wps_hpc.processes.description import (
 )
 from wps_hpc.processes.literals import LiteralError
 
+#: What is not escaped in a URI.
+_OF_URIS = "%/:?#[]@!$&'()*+,;=~"
+
 Data = Union[LiteralData, ComplexData, BoundingBoxData]
 
 
 def describe(process: Any) -> ProcessDescription:
     """The description of a ``pywps.Process``; raises DescriptionError, naming input or output, for what it cannot say.
 
-    Three attributes that PyWPS does not know are honoured where a process has them: ``resources`` (a Resources),
-    ``sync`` (where a synchronous call runs) and ``restartable``.
+    Four attributes that PyWPS does not know are honoured where a process has them: ``resources`` (a Resources),
+    ``sync`` (where a synchronous call runs), ``restartable`` and ``container`` (a Container).
     """
     resources, sync = getattr(process, "resources", None), getattr(process, "sync", None)
+    container = getattr(process, "container", None)
     return ProcessDescription(
         **_words(process),
         version=str(process.version),
@@ -56,6 +61,7 @@ def describe(process: Any) -> ProcessDescription:
         sync=sync if sync in SYNC_PLACES else "local",
         resources=resources if isinstance(resources, Resources) else Resources(),
         restartable=getattr(process, "restartable", None) is True,
+        container=container if isinstance(container, Container) else Container(),
     )
 
 
@@ -134,7 +140,10 @@ def _literal(item: Any) -> LiteralData:
 def literal_text(data_type: str, value: Any) -> str:
     """A value that PyWPS holds as text of its type; raises LiteralError."""
     if isinstance(value, ParseResult):
-        return literals.canonical(data_type, value.geturl())
+        value = value.geturl()
+    if data_type == "anyURI":
+        # XML Schema part 2 §3.2.17: a blank and the like may stand in one, and are escaped where it is used as a URI.
+        value = quote(str(value), _OF_URIS)
     if isinstance(value, str):
         return literals.canonical(data_type, value)
     if (type(value) is int and data_type != "boolean") or data_type == "string":

@@ -7,7 +7,10 @@ Node half: Python 3.9, standard library and pywps 4.5 or newer.
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import re
 import shutil
 from collections import deque
 from collections.abc import Mapping
@@ -18,7 +21,7 @@ from urllib.parse import urlsplit
 from pywps.app.Service import Service
 from pywps.app.WPSRequest import WPSRequest
 from pywps.exceptions import NoApplicableCode
-from pywps.inout.basic import BasicComplex, BasicLiteral, UrlHandler
+from pywps.inout.basic import UOM, BasicComplex, BasicLiteral, UrlHandler
 from pywps.validator.base import emptyvalidator
 from pywps.validator.mode import MODE
 
@@ -29,16 +32,41 @@ from wps_hpc.processes import formats
 from wps_hpc.processes.pywps_description import neutral_format
 from wps_hpc.processes.run import ProcessError
 
+log = logging.getLogger(__name__)
+
+#: A disk or quota that is full.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+#: Longest stem and suffix of the name of an input's file, in bytes; file systems take 255 together.
+_STEM, _SUFFIX = 180, 40
+_EPSG = re.compile(r"epsg:([0-9]+)", re.IGNORECASE)
+
 
 def check_inputs(process: Any, request: RequestRecord, job: JobFolder) -> None:
-    """Have PyWPS's converters and validators look at the inputs; raises ProcessError as the client should read it."""
+    """Have PyWPS's converters and validators look at the inputs; raises ProcessError as the client should read it.
+
+    This is the server, and what it is sent makes authors' code raise anything (deep JSON a RecursionError): a refusal
+    like any other, unless it is memory or the disk that is at an end.
+    """
     for source in process.inputs:
-        values = request.inputs.get(source.identifier, ())
-        if not isinstance(source, BasicComplex):
-            _made(source, _simple, values)
-        elif _validates(source):
-            for value in values:
-                _made(source, _checked, value, job)
+        try:
+            _check(source, request.inputs.get(source.identifier, ()), job)
+        except (ProcessError, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
+            locator = source.identifier
+            log.warning("the validator of input %s of %s gave up", locator, request.identifier, exc_info=True)
+            text = f"Input '{locator}': it is not what its validator can read ({type(error).__name__})."
+            raise ProcessError(text, "InvalidParameterValue", locator) from error
+
+
+def _check(source: Any, values: tuple[Value, ...], job: JobFolder) -> None:
+    if not isinstance(source, BasicComplex):
+        _made(source, _simple, values)
+    elif _validates(source):
+        for value in values:
+            _made(source, _checked, value, job)
 
 
 def _validates(source: Any) -> bool:
@@ -124,20 +152,58 @@ def _simple(source: Any, values: tuple[Value, ...]) -> Any:
     return Service.create_bbox_inputs(None, source, [_box_as_parsed(source, value) for value in values])
 
 
+class _Unit(str):
+    """A unit as the text that PyWPS has for one that the client named, but with all of the UOM that it has for the
+    default: the server fills that one in, and handlers are written for the one, the other or both."""
+
+    declared: UOM
+
+    @property
+    def uom(self) -> str:
+        """The text."""
+        return str(self)
+
+    @property
+    def reference(self) -> Any:
+        """The URI of the unit, if any."""
+        return self.declared.reference
+
+    @property
+    def json(self) -> Any:
+        """As of a UOM."""
+        return self.declared.json
+
+
+def _unit(source: Any, text: Optional[str]) -> Optional[_Unit]:
+    if not text:
+        return None
+    unit = _Unit(text)
+    unit.declared = next((item for item in source.uoms if str(item.uom) == text), UOM(text))
+    return unit
+
+
 def _literal_as_parsed(source: Any, value: Any) -> Mapping[str, Optional[str]]:
-    # The server fills in the default unit, which PyWPS has as a UOM: left alone, it stays one.
-    default = str(source.uoms[0].uom) if source.uoms else None
-    uom = None if value.uom == default else value.uom
-    return {"identifier": source.identifier, "data": value.text, "uom": uom, "datatype": ""}
+    return {
+        "identifier": source.identifier,
+        "data": value.text,
+        "uom": _unit(source, value.uom),
+        "datatype": "",
+    }
 
 
 def _box_as_parsed(source: Any, value: Any) -> Mapping[str, Any]:
     return {
         "identifier": source.identifier,
         "data": [*value.lower, *value.upper],
-        "crs": value.crs or source.crss[0],
+        "crs": _urn(str(value.crs or source.crss[0])),
         "dimensions": len(value.lower),
     }
+
+
+def _urn(crs: str) -> str:
+    """A reference system in the form that PyWPS makes of every one that it reads."""
+    code = _EPSG.fullmatch(crs)
+    return f"urn:ogc:def:crs:EPSG::{code[1]}" if code else crs
 
 
 class _Fetched(UrlHandler):  # type: ignore[misc]
@@ -213,13 +279,17 @@ def _within(item: Any, path: Path, href: str, *, linked: bool = False) -> Path:
     """The file under the name that it has at its address, in the working directory: where handlers look for it."""
     name = PurePosixPath(urlsplit(href).path).name.strip()
     plain = PurePosixPath(name if name not in ("", ".", "..") and "\0" not in name else "input")
-    suffix = plain.suffix or item.extension
-    target, number = Path(item.workdir, plain.stem + suffix), 0
+    stem, suffix = _cut(plain.stem, _STEM), _cut(plain.suffix or item.extension, _SUFFIX)
+    target, number = Path(item.workdir, stem + suffix), 0
     while os.path.lexists(target):
         number += 1
-        target = target.with_name(f"{plain.stem}_{number}{suffix}")
+        target = target.with_name(f"{stem}_{number}{suffix}")
     if linked:
         target.symlink_to(path)
     else:
         shutil.copyfile(path, target)
     return target
+
+
+def _cut(text: str, length: int) -> str:
+    return text.encode(errors="replace")[:length].decode(errors="ignore")

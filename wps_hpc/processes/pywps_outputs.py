@@ -10,6 +10,7 @@ import mimetypes
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
@@ -26,8 +27,8 @@ from wps_hpc.processes.literals import LiteralError
 from wps_hpc.processes.pywps_description import literal_text, literal_type, neutral_format
 from wps_hpc.processes.run import Job, OutputError, RunFolders
 
-#: Larger outputs are not searched for the addresses of stored files, in bytes.
-SEARCHED_BYTES = 20_000_000
+#: Longest name of a file that got a new one, in characters.
+NAME_LENGTH = 200
 _CDATA = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*", re.DOTALL)
 
 
@@ -38,19 +39,19 @@ def output_values(
     writer = _Writer(folders, _shared_files(request))
     found: dict[str, tuple[Value, ...]] = {}
     for output in made:
-        value = _named_error(output, writer)
+        value = _named_error(output.identifier, writer.value, output)
         if value is not None:
             found[output.identifier] = (value,)
-    stored = _stored(folders.outputs, job.outputs_url or folders.outputs.as_uri())
-    return {name: tuple(_with_parts(value, stored, folders) for value in values) for name, values in found.items()}
+    stored = _Stored(folders.outputs, job.outputs_url or folders.outputs.as_uri(), writer)
+    return {name: tuple(_named_error(name, stored.with_parts, value) for value in found[name]) for name in found}
 
 
-def _named_error(output: Any, writer: _Writer) -> Optional[Value]:
+def _named_error(identifier: str, step: Callable[[Any], Any], item: Any) -> Any:
     try:
-        return writer.value(output)
+        return step(item)
     except (ValueError, TypeError, FileNotFoundError) as error:
         text = str(error) if isinstance(error, (LiteralError, Unfit)) else f"{type(error).__name__}: {error}"
-        raise OutputError(f"output '{output.identifier}': {text}") from error
+        raise OutputError(f"output '{identifier}': {text}") from error
 
 
 def _shared_files(request: RequestRecord) -> frozenset[str]:
@@ -96,36 +97,46 @@ class _Writer:
         name = Path(output.file).name if output.prop == "file" else output.identifier
         if not Path(name).suffix:
             name += extension
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+        name = _plain_name(name)
         target = self._folders.outputs / name
-        if target.exists():
-            target = target.with_name(f"{re.sub(r'[^A-Za-z0-9_.-]', '_', output.identifier)}-{name}")
+        while target.exists():
+            name = f"{_plain_name(output.identifier)}-{name}"[-NAME_LENGTH:]
+            target = target.with_name(name)
         return target
 
     def write_file(self, output: Any, target: Path) -> None:
         """The file that the handler named."""
-        self._place(Path(output.file), target)
+        self.place(Path(output.file), target)
 
     def write_url(self, output: Any, target: Path) -> None:
-        """Where the address is a file's, that file; else what is downloaded from there."""
+        """Where the address is that of a file of the run's, that file; else what is downloaded from there."""
         address = urlsplit(output.url)
-        self._place(Path(url2pathname(address.path) if address.scheme == "file" else output.file), target)
+        self.place(self._own(url2pathname(address.path)) if address.scheme == "file" else Path(output.file), target)
 
-    def _place(self, path: Path, target: Path) -> None:
+    def _own(self, path: str) -> Path:
+        """A file that an address names, which may be a client's word; raises Unfit for what is none of the run's."""
+        real = Path(path).resolve()
+        folders = (self._folders.work.resolve(), self._folders.outputs.resolve())
+        if str(real) not in self._shared and not any(folder in real.parents for folder in folders):
+            raise Unfit("its address is that of a file that is none of the job's")
+        return real
+
+    def place(self, path: Path, target: Path) -> None:
+        """Put a file of the handler's there; raises Unfit."""
         if path.is_symlink() and str(path.readlink()) in self._shared:
             # A client's own input, which PyWPS leaves in the working directory as a link.
             path = path.readlink()
         place_file(path, target, self._folders)
 
     def write_data(self, output: Any, target: Path) -> None:
-        """Text, bytes, or what JSON can say."""
+        """Text, bytes, or an object."""
         data = output.data
         if isinstance(data, str):
             wrapped = _CDATA.fullmatch(data)
             # Handlers may wrap text for PyWPS's templates; here it is wrapped when it is written.
             data = (wrapped[1] if wrapped else data).encode(_charset(output))
         elif not isinstance(data, (bytes, bytearray)):
-            data = json.dumps(data, cls=ArrayEncoder).encode()
+            data = _as_text(output).encode(_charset(output))
         target.write_bytes(data)
 
     def write_stream(self, output: Any, target: Path) -> None:
@@ -147,12 +158,24 @@ def _charset(output: Any) -> str:
     return formats.character_set(output.data_format.encoding or "") or "utf-8"
 
 
+def _plain_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text)
+
+
+def _as_text(output: Any) -> str:
+    """An object as PyWPS writes it: JSON where the format is that, and into stored files where it can; else its own
+    text."""
+    data = output.data
+    if "json" in output.data_format.mime_type or (output.as_reference and isinstance(data, (dict, list))):
+        return json.dumps(data, cls=ArrayEncoder)
+    return str(data)
+
+
 def _literal(output: Any) -> Optional[Value]:
     if output.data is None:
         return None
     data_type = literal_type(output)
-    value = output.data
-    text = literal_text(data_type, value if data_type != "string" else _plain(value))
+    text = literal_text(data_type, _plain(output.data) if data_type == "string" else output.data)
     return LiteralValue(text, data_type, str(output.uom.uom) if output.uom else None)
 
 
@@ -168,24 +191,36 @@ def _box(output: Any) -> Optional[Value]:
     return BoundingBoxValue(tuple(corners[:half]), tuple(corners[half:]), str(output.crs or output.crss[0]))
 
 
-def _stored(outputs: Path, address: str) -> dict[str, Path]:
-    """Address -> file of everything that the handler had PyWPS's storage keep (a metalink's files)."""
-    files = (path for folder in outputs.iterdir() if folder.is_dir() for path in folder.iterdir())
-    return {f"{address.rstrip('/')}/{path.parent.name}/{path.name}": path for path in sorted(files) if path.is_file()}
+class _Stored:
+    """What the handler had PyWPS's storage keep (a metalink's files): each beneath a folder with a name of its own."""
 
+    def __init__(self, outputs: Path, address: str, writer: _Writer) -> None:
+        """``address`` is where clients will find the outputs folder."""
+        self._outputs = outputs
+        self._folders = {path.name: path for path in outputs.iterdir() if path.is_dir() and not path.is_symlink()}
+        # The folder's name is enough: that of the file is written in many ways (escaped for XML, JSON or addresses).
+        self._address = re.compile(re.escape(f"{address.rstrip('/')}/".encode()) + rb"([\w.-]+)/")
+        self._writer = writer
 
-def _with_parts(value: Value, stored: Mapping[str, Path], folders: RunFolders) -> Value:
-    """The value with the stored files whose addresses stand in it."""
-    if not isinstance(value, FileValue) or not stored or (value.size or 0) > SEARCHED_BYTES:
-        return value
-    content = (folders.outputs.parent / value.path).read_bytes()
-    parts = tuple(_part(path, folders) for address, path in stored.items() if address.encode() in content)
-    return replace(value, parts=parts)
+    def with_parts(self, value: Value) -> Value:
+        """The value with the stored files whose addresses stand in it; raises Unfit."""
+        if not isinstance(value, FileValue) or not value.size or not self._folders:
+            return value
+        path = self._outputs.parent / value.path
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            named = {found[1].decode() for found in self._address.finditer(content)}
+        folders = (folder for name, folder in sorted(self._folders.items()) if name in named)
+        files = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
+        return replace(value, parts=tuple(self._part(path) for path in files))
 
-
-def _part(path: Path, folders: RunFolders) -> FileValue:
-    relative = path.relative_to(folders.outputs.parent).as_posix()
-    return FileValue(relative, _mime_type(path), size=path.stat().st_size)
+    def _part(self, path: Path) -> FileValue:
+        if path.is_symlink():
+            # PyWPS keeps links as links. This makes a file of one that may be followed.
+            file = path.with_name(f"{path.name[-NAME_LENGTH:]}.part")
+            self._writer.place(path, file)
+            file.replace(path)
+        relative = path.relative_to(self._outputs.parent).as_posix()
+        return FileValue(relative, _mime_type(path), size=path.stat().st_size)
 
 
 def _mime_type(path: Path) -> str:

@@ -104,17 +104,26 @@ def load_configuration(files: Sequence[Path]) -> None:
 
 def adapted(item: object) -> PywpsProcess:
     """A process class or instance as something that can be run; raises DescriptionError."""
-    if isinstance(item, Process):
-        return PywpsProcess(item, snapshot())
-    if isinstance(item, type) and issubclass(item, Process):
-        return PywpsProcess(_made(item), snapshot(), item)
+    if _is_a(item, Process):
+        return _described(item)
+    if _is_a(item, type) and issubclass(item, Process):  # type: ignore[arg-type]
+        return _described(_made(item), item)  # type: ignore[arg-type]
     raise DescriptionError(f"{type(item).__name__} is not a process")
+
+
+def _described(process: Any, made_by: Optional[type] = None) -> PywpsProcess:
+    try:
+        return PywpsProcess(process, snapshot(), made_by)
+    except DescriptionError:
+        raise
+    except Exception as error:  # PyWPS takes anything for metadata, translations and the like
+        raise DescriptionError(f"it cannot be described: {type(error).__name__}: {error}") from error
 
 
 def _made(kind: Any) -> Any:
     try:
         return kind()
-    except Exception as error:  # an author's constructor may raise anything
+    except (Exception, SystemExit) as error:  # an author's constructor may raise anything
         raise DescriptionError(f"{kind.__name__}() raises {type(error).__name__}: {error}") from error
 
 
@@ -125,7 +134,7 @@ def found_in(module: ModuleType) -> Iterator[tuple[str, object]]:
     arguments; not those that only others are made from: with a leading underscore, or with an instance at hand.
     """
     attributes = vars(module)
-    services = {name: item for name, item in attributes.items() if isinstance(item, Service)}
+    services = {name: item for name, item in attributes.items() if _is_a(item, Service)}
     if services:
         every = (
             (f"{name}.processes[{key!r}]", item)
@@ -133,16 +142,21 @@ def found_in(module: ModuleType) -> Iterator[tuple[str, object]]:
             for key, item in one.processes.items()
         )
     else:
-        every = ((name, item) for name, item in attributes.items() if isinstance(item, Process))
+        every = ((name, item) for name, item in attributes.items() if _is_a(item, Process))
     unique = {id(item): (name, item) for name, item in every}
     yield from unique.values()
     if not services:
         yield from _classes(module, {type(item) for _, item in unique.values()})
 
 
+def _is_a(item: object, kind: type) -> bool:
+    """As ``isinstance``, but that nothing is asked of the item: a proxy need not know its class yet."""
+    return issubclass(type(item), kind)
+
+
 def _classes(module: ModuleType, instantiated: set[type]) -> Iterator[tuple[str, object]]:
     for name, item in vars(module).items():
-        if not (isinstance(item, type) and issubclass(item, Process)) or name.startswith("_"):
+        if not (_is_a(item, type) and issubclass(item, Process)) or name.startswith("_"):
             continue
         own = item.__module__ == module.__name__ or item.__module__.startswith(f"{module.__name__}.")
         if own and item.__name__ == name and item not in instantiated and _callable_bare(item):

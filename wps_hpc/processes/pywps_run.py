@@ -10,7 +10,6 @@ Node half: Python 3.9, standard library and pywps 4.5 or newer.
 from __future__ import annotations
 
 import configparser
-import errno
 import os
 import sys
 import threading
@@ -30,7 +29,7 @@ from pywps.response.status import WPS_STATUS
 
 from joblauncher.formats.records import RequestRecord
 from joblauncher.formats.values import Value
-from wps_hpc.processes.pywps_inputs import format_of, parsed_request
+from wps_hpc.processes.pywps_inputs import FULL, format_of, parsed_request
 from wps_hpc.processes.pywps_outputs import output_values
 from wps_hpc.processes.run import Job, OutputError, ProcessError, RunFolders
 
@@ -42,7 +41,6 @@ Configuration = Mapping[str, Mapping[str, str]]
 LOADING = threading.RLock()
 #: What a client is told of an exception that was not meant for it (PyWPS's own words).
 NOT_TOLD = "Process failed, please check server error log"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(process: Any, request: RequestRecord, job: Job, folders: RunFolders) -> Mapping[str, tuple[Value, ...]]:
@@ -80,13 +78,18 @@ def _settle(process: Any, job: Job) -> None:
 
 
 def snapshot() -> Configuration:
-    """PyWPS's configuration as it is now (its files are looked for if nobody did), without the environment."""
+    """PyWPS's configuration as it is now (its files are looked for if nobody did), without the environment and what a
+    run replaces: the password of a database has no business in a payload."""
     with LOADING:
         if not pywps.configuration.CONFIG:
             pywps.configuration.load_configuration()
         config = pywps.configuration.CONFIG
     return {
-        section: {option: _value(config, section, option) for option in _own(config, section)}
+        section: {
+            option: _value(config, section, option)
+            for option in _own(config, section)
+            if option not in _REPLACED.get(section, ())
+        }
         for section in config
         if section != config.default_section
     }
@@ -105,12 +108,8 @@ def _value(config: configparser.ConfigParser, section: str, option: str) -> str:
         return config.get(section, option, raw=True)
 
 
-def configure(given: Configuration, workdir: Path, outputs: Path, outputs_url: str) -> None:
-    """Give this process the server's configuration, with this run's folders and addresses in it.
-
-    Called once everything is loaded: a module that makes a ``Service`` when it is imported replaces it.
-    """
-    own = {
+def _own_options(workdir: Path, outputs: Path, outputs_url: str) -> Configuration:
+    return {
         "server": {
             "workdir": str(workdir),
             "outputpath": str(outputs),
@@ -122,6 +121,18 @@ def configure(given: Configuration, workdir: Path, outputs: Path, outputs_url: s
         "processing": {"mode": "default"},
         "logging": {"file": "", "database": "sqlite:///:memory:"},
     }
+
+
+#: Section -> options that ``configure`` sets for each run.
+_REPLACED = {section: frozenset(options) for section, options in _own_options(Path(), Path("/"), "").items()}
+
+
+def configure(given: Configuration, workdir: Path, outputs: Path, outputs_url: str) -> None:
+    """Give this process the server's configuration, with this run's folders and addresses in it.
+
+    Called once everything is loaded: a module that makes a ``Service`` when it is imported replaces it.
+    """
+    own = _own_options(workdir, outputs, outputs_url)
     config = configparser.ConfigParser(os.environ, interpolation=None)
     for source in (given, own):
         for section, options in source.items():
@@ -173,7 +184,7 @@ def _handle(process: Any, request: Any, response: Any) -> None:
         _print(error)
         raise ProcessError(str(error.description), error.name, error.locator or None) from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in FULL:
             raise
         _print(error)
         raise ProcessError(_told(error)) from error

@@ -6,7 +6,7 @@ Node half: Python 3.9, standard library alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional, Protocol
@@ -48,7 +48,7 @@ class Job:
     ``workdir`` is the run's own folder and the current directory. ``resources`` is what the job was given.
     ``wanted`` has the outputs that the client asked for (all of them when it named none), each with its format or unit
     filled in; the process fills it, the launcher need not. ``outputs_url`` is the address below which clients will find
-    the files of the outputs folder.
+    the files of the outputs folder. ``entered`` are the words by which a command is started in the job's container.
     """
 
     id: str
@@ -60,10 +60,19 @@ class Job:
     on_time_warning: Callable[[Callable[[], None]], None]
     wanted: Mapping[str, WantedOutput] = field(default_factory=dict)
     outputs_url: str = ""
+    entered: Sequence[str] = ()
 
     def progress(self, percent: float, message: str = "") -> None:
         """Tell the client how far the run is: 0 to 100, and a short sentence. Cheap: reports are throttled."""
         self.report(percent, message)
+
+    def command(self, *words: str) -> list[str]:
+        """A command as the process has to start it, in the current directory or one below it.
+
+        Where the job's container is for its commands (an image without Python), that starts it in the container, which
+        has a program's exit codes and signals, and 255 where it cannot be started; else these are just the words.
+        """
+        return [*self.entered, *words]
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,8 @@ class JobOrder:
     the launcher (the last part of the script), for a scheduler that starts it without a shell. ``input_mb`` is the size
     of all input files in MiB; ``restarts`` how often the scheduler may start the job again when a node fails or a more
     important job comes (0: never). ``warm`` allows a scheduler that has a launcher loaded to call it with the options
-    of that argv, which begin at its first ``--``.
+    of that argv, which begin at its first ``--``. ``contained``: the launcher runs in a container, so that it takes a
+    moment until it listens to signals.
     """
 
     token: str
@@ -132,6 +133,7 @@ class JobOrder:
     input_mb: int = 0
     restarts: int = 0
     warm: bool = False
+    contained: bool = False
 
 
 @dataclass(frozen=True)

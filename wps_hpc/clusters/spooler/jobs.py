@@ -31,8 +31,8 @@ KEPT_SECONDS = 7 * 86_400.0
 _SWEEP_SECONDS = 0.01
 _SWEEP_LIMIT_SECONDS = 10.0
 _BURY_LIMIT_SECONDS = 2.0
-#: In the shell's exit codes a signal is added to this.
-_SHELL_SIGNAL = 128
+#: In the shell's exit codes a signal is added to the former; there is none above the latter.
+_SHELL_SIGNAL, _LAST_SIGNAL = 128, 64
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 #: No exit record is larger, in bytes.
 _EXIT_LIMIT = 64_000
@@ -378,7 +378,7 @@ def _peek(job: LiveJob) -> LeaderEnd | None:
         return None
     if info.si_code != os.CLD_EXITED:
         return LeaderEnd(None, info.si_status)
-    if not job.record.warm and info.si_status > _SHELL_SIGNAL:
+    if not job.record.warm and _SHELL_SIGNAL < info.si_status <= _SHELL_SIGNAL + _LAST_SIGNAL:
         return LeaderEnd(None, info.si_status - _SHELL_SIGNAL)
     return LeaderEnd(info.si_status, None)
 

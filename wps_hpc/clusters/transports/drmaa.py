@@ -79,6 +79,8 @@ class DrmaaTransport:
     library: Path
     environment: Mapping[str, str]
     living: Living
+    #: The interpreter of the session's process.
+    python: str = sys.executable
     _local: LocalTransport = field(default_factory=LocalTransport)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _helper: subprocess.Popen[bytes] | None = None
@@ -152,7 +154,7 @@ class DrmaaTransport:
             own = {**self.environment, "DRMAA_LIBRARY_PATH": str(self.library), **_LOADABLE}
             try:
                 self._helper = subprocess.Popen(
-                    [sys.executable, "-P", "-m", _HELPER],
+                    [self.python, "-P", "-m", _HELPER],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     env=clean_environment(own),
