@@ -85,4 +85,4 @@ bench-transports: venv services ## one scheduler command here, and over either k
 
 clean: ## remove what was built or cached (not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.images
-	find . -name __pycache__ -not -path './.venv/*' -not -path './tests/.slurm-versions/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv/*' -not -path './tests/.slurm-versions/*' -not -path './tests/.docker-cluster/*' -prune -exec rm -rf {} +

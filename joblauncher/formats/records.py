@@ -110,7 +110,8 @@ class Manifest:
 
     ``loads`` says how the payload finds its code: ``reference`` (an importable module), ``source`` (``module`` is the
     file ``source/<module>.py``) or ``value`` (pickled code: only the same minor Python may load it). ``outputs_url`` is
-    the address below which clients find the files of the job's outputs folder. ``container`` is where it runs, if in one.
+    the address below which clients find the files of the job's outputs folder. ``container`` is where it runs, if in
+    one.
     ``digests`` asks for the SHA-256 of each output file, because they travel to the server by another way than a shared
     filesystem.
     """

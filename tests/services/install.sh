@@ -28,13 +28,14 @@ declare -A proof=(
   [gridengine]='ls /usr/lib/gridengine/{sge_qmaster,sge_execd,qsub,qstat,libspoolc.so} /usr/lib/*/libjemalloc.so.2'
   [slurm-wlm-torque]="ls $unpacked/slurm-wlm-torque/usr/bin/qsub"
   [apptainer]='apptainer --version && [[ $(stat -c %a /dev/fuse) == *6 ]]'
-  [podman]='command -v podman && command -v runc && command -v newuidmap'
   [openssh-server]="(ls /usr/sbin/sshd || ls $unpacked/openssh-server/usr/sbin/sshd) && command -v ssh ssh-keygen"
+  [podman]='ls /usr/bin/{podman,newuidmap} /usr/sbin/{runc,iptables} /usr/lib/podman/{netavark,aardvark-dns}'
+  [mmdebstrap]='command -v mmdebstrap'
 )
 # A Slurm with accounting. Where Debian would start its daemons, the tests' own ones still have their own ports.
 slurm=(munge slurm-client slurmctld slurmd slurmdbd slurm-wlm-basic-plugins slurm-wlm-mysql-plugin mariadb-server)
 
-[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque apptainer podman openssh-server
+[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque apptainer podman openssh-server mmdebstrap
 # What is unpacked for one name, and what is installed for it.
 declare -A unpacks=(
   [gridengine]='gridengine-master gridengine-exec gridengine-client gridengine-common gridengine-drmaa1.0'
@@ -44,8 +45,8 @@ declare -A unpacks=(
 declare -A needs=(
   [gridengine]='libmunge2 libhwloc15 libjemalloc2 libtirpc3 gcc libc6-dev'
   [slurm-wlm-torque]='perl'
-  # Its own choice, crun, does not run where both versions of control groups are mounted.
-  [podman]='podman runc uidmap'
+  # Its own choice, crun, does not run where both versions of control groups are mounted; the rest is its network.
+  [podman]='podman runc uidmap netavark aardvark-dns iptables'
   [openssh-server]='openssh-client libwrap0'
 )
 # What is more than a package of this release has a program of its own beside this one.

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.schemas import ROOT
 from tests.services import require
 from tests.services.postgres import free_port
 
@@ -35,12 +36,13 @@ ORDINARY = "wpsjobs"
 PATIENCE = 90.0
 MEMORY_CGROUP = Path("/sys/fs/cgroup/memory/cgroup.procs")
 
+#: What this cluster has in common with the one in containers: scheduling, accounting, preemption, partitions.
+COMMON_CONF = ROOT / "docker-slurm-cluster" / "slurm-common.conf"
+#: Where things are in this one.
 SLURM_CONF = """
 ClusterName={cluster}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ctld_port}
-SlurmUser=slurm
-AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket,cred_expire=5
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 StateSaveLocation={folder}/state
@@ -51,32 +53,11 @@ SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd.%n.log
 ProctrackType={proctrack}
 TaskPlugin={task}
-MpiDefault=none
-ReturnToService=2
-SlurmdParameters=config_overrides
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=2
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=5
-SlurmdTimeout=10
-InactiveLimit=0
-KillWait=5
 MinJobAge={min_job_age}
-MessageTimeout=5
-DefMemPerCPU=200
-{extra}
-AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={dbd_port}
 AccountingStoragePass={folder}/munge/socket
-AccountingStorageEnforce=associations,limits,qos
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-PartitionName=short Nodes=ALL Default=YES MaxTime=5 DefaultTime=1 State=UP
-PartitionName=long Nodes=ALL MaxTime=UNLIMITED DefaultTime=1 State=UP
-PartitionName=urgent Nodes=ALL MaxTime=5 DefaultTime=1 State=UP PriorityTier=10 PreemptMode=OFF
+{extra}
 """
 NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 Boards=1 SocketsPerBoard=1 "
@@ -284,7 +265,9 @@ class Slurm:
             "dbd_port": self.ports["dbd"],
         }
         nodes = "".join(NODE.format(name=node, host=values["host"], port=self.ports[node]) for node in NODES)
-        self.conf.write_text(SLURM_CONF.format(**values).replace("PartitionName", nodes + "PartitionName", 1))
+        # A copy: the daemons may run in another root (slurm_releases.py).
+        shutil.copy(COMMON_CONF, self.conf.parent)
+        self.conf.write_text(f"{SLURM_CONF.format(**values)}{nodes}Include {COMMON_CONF.name}\n")
         cgroup = CGROUP_CONF if self.memory_is_enforced else "CgroupPlugin=disabled\n"
         self.conf.with_name("cgroup.conf").write_text(cgroup)
         dbd = self.conf.with_name("slurmdbd.conf")

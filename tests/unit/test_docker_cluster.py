@@ -1,0 +1,185 @@
+"""docker-slurm-cluster/: what can be seen of it without starting it, and its `try.sh` with commands that are none."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from tests.schemas import ROOT
+from tests.services.slurm import SLURM_CONF
+from wps_hpc.config import parse_settings
+
+FOLDER = ROOT / "docker-slurm-cluster"
+COMPOSE = FOLDER / "compose.yaml"
+CLUSTER = {"slurmdbd", "slurmctld", "c1", "c2", "login"}
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    """The services of the compose file."""
+    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
+    return found
+
+
+def judge(path: Path) -> subprocess.CompletedProcess[str]:
+    """Hold a file against the Compose Specification's own schema."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_compose_file_is_valid() -> None:
+    done = judge(COMPOSE)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_compose_file_that_is_wrong_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(COMPOSE.read_text().replace("cap_add:", "capp_add:", 1))
+    assert "capp_add" in judge(tmp_path / "compose.yaml").stdout
+
+
+def test_profiles(services: dict[str, Any]) -> None:
+    """The cluster alone, or all of it, which is what `docker compose up` starts."""
+    assert {name for name, service in services.items() if "cluster" in service["profiles"]} == CLUSTER
+    assert all("full" in service["profiles"] for service in services.values())
+    assert services.keys() == CLUSTER | {"postgres", "wps"}
+    assert "COMPOSE_PROFILES=full" in (FOLDER / ".env").read_text().splitlines()
+
+
+def test_nothing_is_published_beyond_loopback(services: dict[str, Any]) -> None:
+    published = [port for service in services.values() for port in service.get("ports", ())]
+    assert len(published) == 2 and all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_every_service_says_how_it_is(services: dict[str, Any]) -> None:
+    for service in services.values():
+        assert service["healthcheck"]["test"] == ["CMD", "cluster", "healthy", *service["command"]]
+
+
+def test_the_image_is_built_once(services: dict[str, Any]) -> None:
+    """Everything else takes it as it is, and asks no registry for it."""
+    assert [name for name, service in services.items() if "build" in service] == ["slurmdbd"]
+    assert {service["image"] for service in services.values()} == {"wps-hpc-cluster"}
+    assert all(service.get("pull_policy") == "never" for service in services.values() if "build" not in service)
+
+
+def test_the_base_image_is_a_dated_one() -> None:
+    assert re.search(r"^ARG BASE=docker\.io/library/debian:[a-z]+-20\d{6}-slim$", dockerfile(), re.MULTILINE)
+
+
+def dockerfile() -> str:
+    """Its text."""
+    return (FOLDER / "Dockerfile").read_text()
+
+
+def pins() -> dict[str, str]:
+    """The versions of Python packages in the image, by canonical name."""
+    lines = (line for line in (FOLDER / "requirements.txt").read_text().splitlines() if not line.startswith("#"))
+    return {canonical(name): version for name, _, version in (line.partition("==") for line in lines)}
+
+
+def canonical(name: str) -> str:
+    """A package's name in the one spelling that all have in common."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_all_that_the_server_and_the_examples_need_is_pinned() -> None:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    wanted = [parser["options"]["install_requires"]]
+    wanted += [parser["options.extras_require"][extra] for extra in ("postgres", "examples")]
+    lines = [line for text in wanted for line in text.splitlines() if line and not line.startswith("#")]
+    for requirement in map(Requirement, lines):
+        assert requirement.specifier.contains(pins()[canonical(requirement.name)]), requirement
+
+
+def slurm_keys(text: str) -> set[str]:
+    """The options that a slurm.conf sets, but for those that may come more than once."""
+    names = {line.partition("=")[0].lower() for line in text.splitlines() if line and not line.startswith("#")}
+    return {name for name in names if not name.startswith(("nodename", "partitionname", "include"))}
+
+
+@pytest.mark.parametrize("text", [SLURM_CONF, (FOLDER / "slurm.conf").read_text()], ids=["tests", "containers"])
+def test_where_and_how_are_said_in_one_place_each(text: str) -> None:
+    """What the clusters have in common is said by slurm-common.conf, and by none of them again."""
+    common = (FOLDER / "slurm-common.conf").read_text()
+    assert len(slurm_keys(common)) > 15
+    assert not slurm_keys(text) & slurm_keys(common)
+    assert "partitionname" not in text.lower()
+
+
+def test_slurm_knows_the_hosts_by_the_names_of_the_services(services: dict[str, Any]) -> None:
+    conf = (FOLDER / "slurm.conf").read_text()
+    assert (
+        "NodeName=c[1-2] " in conf
+        and "SlurmctldHost=slurmctld\n" in conf
+        and "AccountingStorageHost=slurmdbd\n" in conf
+    )
+    assert all(service["hostname"] == name for name, service in services.items())
+    # So does a person: `docker kill c1`.
+    assert [services[name]["container_name"] for name in ("c1", "c2")] == ["c1", "c2"]
+
+
+def test_the_servers_configuration_is_valid() -> None:
+    settings = parse_settings(tomllib.loads((FOLDER / "wps-hpc.toml").read_text()))
+    assert settings.clusters[settings.default_cluster].scheduler == "slurm"
+
+
+STATUS = "http://127.0.0.1:1/wps/status/1.xml"
+#: Answers of a server, in turns: to the Execute, and to each look at the status.
+ACCEPTED = f'<wps:ExecuteResponse statusLocation="{STATUS}"><wps:ProcessAccepted>'
+SUCCEEDED = '<wps:ProcessSucceeded><wps:LiteralData dataType="string">node c7</wps:LiteralData>'
+FAILED = "<wps:ProcessFailed><ows:ExceptionText>no luck</ows:ExceptionText>"
+
+
+def run_try(folder: Path, answer: str, *, healthy: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `try.sh` with a compose command and a client that only say what they are told to."""
+    health = 0 if healthy else 1
+    commands = {
+        "compose": f'case "$*" in *healthy*) exit {health} ;; *squeue*) echo "job 5 RUNNING on c7" ;; esac',
+        "curl": f"case \"$*\" in *.xml*) echo '{answer}' ;; *) echo '{ACCEPTED}' ;; esac",
+        "docker": "exit 1",
+        "podman": "exit 1",
+    }
+    for name, text in commands.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    given = {"PATH": f"{folder}:/usr/bin:/bin", "COMPOSE": "compose", "PATIENCE": "1", **environment}
+    return subprocess.run(
+        ["/bin/bash", str(FOLDER / "try.sh")], env=given, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_try_shows_queue_and_result(tmp_path: Path) -> None:
+    done = run_try(tmp_path, SUCCEEDED)
+    assert done.returncode == 0, done.stderr
+    assert "job 5 RUNNING on c7" in done.stdout and "  node c7\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("answer", "healthy", "said"),
+    [
+        (FAILED, True, "no luck"),
+        ("<wps:ProcessSucceeded>", True, "no result"),
+        ("<wps:ProcessStarted>", True, "the job's end: not there after 1 s"),
+        (SUCCEEDED, False, "slurmdbd: not there after 1 s"),
+    ],
+)
+def test_try_fails_when_anything_does(tmp_path: Path, answer: str, healthy: bool, said: str) -> None:
+    done = run_try(tmp_path, answer, healthy=healthy)
+    assert done.returncode == 1 and said in done.stderr
+
+
+@pytest.mark.skipif(os.path.exists("/usr/bin/podman-compose"), reason="this host has podman-compose where all look")  # noqa: PTH110
+def test_try_says_so_where_there_is_nothing_to_start_containers_with(tmp_path: Path) -> None:
+    done = run_try(tmp_path, SUCCEEDED, COMPOSE="")
+    assert done.returncode == 1 and "neither docker compose nor podman-compose" in done.stderr
