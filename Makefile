@@ -2,6 +2,8 @@
 SHELL := /bin/bash -euo pipefail
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
+# Two processes share the tests: most of the time is waiting for clusters.
+SHARED := -n 2 --dist loadgroup
 
 # Continuous integration has every service: there a missing one is a failure, not a skip.
 ifeq ($(CI),true)
@@ -43,10 +45,10 @@ demo: venv gdal ## start a server and run a real process on real data
 	@$(PY) -m wps_hpc.examples.demo
 
 test: venv services check ## checks, then all tests but the slow ones
-	$(PY) -m pytest -m "not slow and not slurm_versions"
+	$(PY) -m pytest $(SHARED) -m "not slow and not slurm_versions"
 
 test-all: venv services check ## every test but those of the next target
-	$(PY) -m pytest -m "not slurm_versions"
+	$(PY) -m pytest $(SHARED) -m "not slurm_versions"
 
 test-slurm-versions: venv services ## the tests on Slurm, on those of newer Debian releases (root; 2 GB, once)
 	@tests/services/install.sh debootstrap
