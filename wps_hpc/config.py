@@ -666,6 +666,7 @@ class Cluster(Section):
             raise ValueError(f"container.runtime {self.container.runtime} is for the scheduler local, on one machine")
         return self
 
+    @model_validator(mode="after")
     def _staging_fits(self) -> Self:
         """Other accounts cannot see the server's 0700 folders, so their jobs always travel."""
         if self.staging == "shared":
@@ -932,7 +933,7 @@ def _option_lines(prefix: str, fields: Mapping[str, FieldInfo], given: Mapping[s
 
 def _shown_value(field: FieldInfo) -> Any:
     default = field.get_default(call_default_factory=True)
-    return field.examples[0] if default in (None, PydanticUndefined) and field.examples else default
+    return field.examples[0] if default in (None, "", PydanticUndefined) and field.examples else default
 
 
 def _comment(text: str) -> list[str]:
