@@ -34,9 +34,13 @@ CLUSTERS = ("slurm_cluster", "grid_engine")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group the tests, by the cluster that they need or else by file, for pytest-xdist's ``--dist loadgroup``."""
 
-    def cluster(item: pytest.Item) -> str | None:
-        return next((name for name in CLUSTERS if name in getattr(item, "fixturenames", ())), None)
-
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(cluster(item) or str(item.path)))
-    items.sort(key=lambda item: [*CLUSTERS, None].index(cluster(item)))
+        if item.get_closest_marker("xdist_group") is None:
+            needed = [name for name in CLUSTERS if name in getattr(item, "fixturenames", ())]
+            item.add_marker(pytest.mark.xdist_group(needed[0] if needed else str(item.path)))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    return CLUSTERS.index(group.args[0]) if group is not None and group.args[0] in CLUSTERS else len(CLUSTERS)

@@ -29,7 +29,13 @@ class Contained:
     limited: Job
 
 
-@pytest.fixture(scope="module", params=["slurm", "gridengine"])
+SYSTEMS = [
+    pytest.param("slurm", marks=pytest.mark.xdist_group("slurm_cluster")),
+    pytest.param("gridengine", marks=pytest.mark.xdist_group("grid_engine")),
+]
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
 def contained(request: pytest.FixtureRequest, images: Path) -> Iterator[Contained]:
     """A site on each of them. The job with the time limit is submitted first, as it takes a minute."""
     system = made(request)

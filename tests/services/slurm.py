@@ -290,18 +290,28 @@ class Slurm:
     def _start_database(self) -> None:
         folder = self.folder / "db"
         data, socket_path = f"--datadir={folder / 'data'}", f"--socket={folder / 'socket'}"
-        self._install_database(data)
+        # Two servers that are installed at a time give their temporary tables the same names.
+        temporary = f"--tmpdir={folder}"
+        self._install_database(data, temporary)
         pid_file = f"--pid-file={folder / 'pid'}"
         self._spawn(
-            "mariadbd", "mariadbd", "--no-defaults", data, socket_path, pid_file, *MARIADB_OPTIONS, account="mysql"
+            "mariadbd",
+            "mariadbd",
+            "--no-defaults",
+            data,
+            temporary,
+            socket_path,
+            pid_file,
+            *MARIADB_OPTIONS,
+            account="mysql",
         )
         client = ("--no-defaults", "-uroot", socket_path)
         _await("mariadbd", lambda: self.run("mariadb-admin", *client, "ping", check=False).returncode == 0)
         self.run("mariadb", *client, stdin=DATABASE)
 
-    def _install_database(self, data: str) -> None:
-        options = ("--no-defaults", "--user=mysql", "--auth-root-authentication-method=socket", "--skip-test-db")
-        done = self.run("mariadb-install-db", data, *options, check=False)
+    def _install_database(self, data: str, temporary: str) -> None:
+        options = (temporary, "--user=mysql", "--auth-root-authentication-method=socket", "--skip-test-db")
+        done = self.run("mariadb-install-db", "--no-defaults", data, *options, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _make_accounts(self) -> None:
