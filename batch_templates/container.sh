@@ -21,14 +21,18 @@ case $number in
     ;;
 esac
 attempt=$attempts/$number
-mkdir -p "$attempt/.container" || exit 74
+# What is written or run outside lies where no job can write: a link or a program of its own would lead out.
+outside=$attempt.container
+mkdir -p "$attempt" "$outside" || exit 74
 
-case $PWD/ in
-"$attempt"/*) here=$PWD ;;
+# Both as they really are: the way to the storage may be a link.
+within=$(cd "$attempt" && pwd -P) now=$(pwd -P)
+case $now/ in
+"$within"/*) here=$attempt${now#"$within"} ;;
 *)
     # The launcher, and not one of its commands: nobody else keeps what the runtime says.
     here=$attempt
-    exec >>"$attempt/container.log" 2>&1
+    exec >>"$outside/log" 2>&1
     ;;
 esac
 
@@ -39,11 +43,13 @@ if [ -n "$family" ]; then
     done
     # A scheduler that signals every process of a job must not end the one that mounts the image: whatever the process
     # needs for its last words is still in there. What is ignored stays so: libfuse takes no signal that is.
+    # Several commands of a process may start at once: what is there stays.
     mounts=$(command -v squashfuse_ll) &&
-        printf "%s\n" "#!/bin/sh" "trap \"\" TERM HUP INT USR1 USR2 XCPU" "exec \"\${0%/*}/mounts\" \"\$@\"" >"$attempt/.container/squashfuse_ll" &&
-        chmod 700 "$attempt/.container/squashfuse_ll" &&
-        ln -sfn "$mounts" "$attempt/.container/mounts" &&
-        PATH=$attempt/.container:$PATH
+        { [ -e "$outside/mounts" ] || ln -s "$mounts" "$outside/mounts" 2>/dev/null || [ -e "$outside/mounts" ]; } &&
+        printf "%s\n" "#!/bin/sh" "trap \"\" TERM HUP INT USR1 USR2 XCPU" "exec \"\${0%/*}/mounts\" \"\$@\"" >"$outside/.$$" &&
+        chmod 700 "$outside/.$$" &&
+        mv -f "$outside/.$$" "$outside/squashfuse_ll" &&
+        PATH=$outside:$PATH
 fi
 
 part=environment

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Union
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def write_atomic(path: Path, content: Union[bytes, str], *, durable: bool = True, mode: int = 0o600) -> None:
@@ -19,12 +22,18 @@ def write_atomic(path: Path, content: Union[bytes, str], *, durable: bool = True
         _write_new(temporary, data, durable, mode)
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise
 
 
 def _write_new(path: Path, data: bytes, durable: bool, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        descriptor = os.open(path, _NEW, mode)
+    except FileExistsError:
+        # Left by a process of that number which died; or planted by a job: a link is not followed, no pipe waited for.
+        path.unlink()
+        descriptor = os.open(path, _NEW, mode)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(data)
         if durable:

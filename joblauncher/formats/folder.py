@@ -5,7 +5,7 @@
     manifest.json  payload.dill  request.json  source/  inputs/        written by the server, read by the launcher
     job.sh  submit.log  lineage.xml  secrets.json  staging/            written by the server
     attempts/<n>/  claim status.xml result.json stdout.log stderr.log work/ outputs/     written by the launcher
-    attempts/<n>/exit container.log                                    written outside the container, see ExitRecord
+    attempts/<n>/exit  attempts/<n>.container/log                      written outside the container, see ExitRecord
     batch.log                                                          what the batch system and job.sh say
 
 ``n`` is the submission number plus the scheduler's restart count. The server never writes into an attempt and the
@@ -60,7 +60,7 @@ class AttemptFolder:
     @property
     def container_log(self) -> Path:
         """What the container's runtime and the launcher in it have to say; only of a launcher that runs in one."""
-        return self.path / "container.log"
+        return self.path.with_name(f"{self.path.name}.container") / "log"
 
     @property
     def work(self) -> Path:

@@ -121,6 +121,10 @@ class OrdinarySite(Site):
         lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in _with(folder)}
         return [pid for pid, words in lines.items() if b"python" in words[0] and folder.encode() in words]
 
+    def outside(self, job: Job) -> list[int]:
+        """All other processes that have the job's folder in their command line or environment."""
+        return [pid for pid in _with(str(self.job_folder(job).path)) if pid not in self.inside(job)]
+
     def close(self) -> None:
         """End everything, as whoever started it."""
         for process in self.workers + self.servers:

@@ -85,6 +85,32 @@ def test_an_exit_code_beyond_all_signals_is_none(folder: Path, scheduler: str) -
     assert ending(folder) == (255, None)
 
 
+PLANTS = """
+import os, pathlib
+attempt = pathlib.Path({attempt!r})
+attempt.mkdir(parents=True)
+(attempt / "exit").symlink_to({target!r})
+(attempt / ".exit").symlink_to({target!r})
+for name in range(os.getppid() - 50, os.getppid() + 50):
+    (attempt / f".exit.{{name}}.tmp").symlink_to({target!r})
+"""
+
+
+@pytest.mark.parametrize("scheduler", [*NAMES, "slurm", "local"])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_no_link_that_a_job_left_is_followed(folder: Path, tmp_path: Path, scheduler: str, kind: str) -> None:
+    """A job in a container can write only into its attempt, and the script runs outside."""
+    target = tmp_path / "mine"
+    if kind == "file":
+        target.write_text("mine")
+    else:
+        target.mkdir()
+    code = PLANTS.format(attempt=str(folder / "attempts" / "1"), target=str(target))
+    assert started(scheduler, folder, code).wait(60) == 0
+    assert target.read_text() == "mine" if kind == "file" else not list(target.iterdir())
+    assert ending(folder) == (0, None)
+
+
 @pytest.mark.parametrize("scheduler", NAMES)
 def test_a_launcher_that_finds_another_one_leaves_no_note(folder: Path, scheduler: str) -> None:
     assert started(scheduler, folder, "import sys; sys.exit(75)").wait(60) == 75

@@ -186,6 +186,24 @@ def test_a_container_that_is_killed_as_a_whole_is_told(site: OrdinarySite) -> No
     assert ended.failure.signal == 9
 
 
+def test_a_runtime_that_is_killed_leaves_nothing_behind(site: OrdinarySite) -> None:
+    """Whoever started the container is gone at once, and passes nothing on."""
+    job = site.execute("end", how="sleep", started="here")
+    until((site.job_folder(job).attempt(1).work / "here").exists, "the process runs")
+    os.kill(_starter(site, job), signal.SIGKILL)
+    ended = site.ended(job.id)
+    assert ended.state is JobState.FAILED and ended.failure is not None
+    assert (ended.failure.cause, ended.failure.signal) == ("signal", 9), (ended, site.said(ended))
+    until(lambda: not site.inside(job) and not site.outside(job), "nothing of the job is left")
+
+
+def _starter(site: OrdinarySite, job: Job) -> int:
+    """The process of the runtime that the batch script waits for: Apptainer gives itself a name, podman none."""
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in site.outside(job)}
+    (found,) = (pid for pid, line in lines.items() if b"runtime parent" in line or line.startswith(b"podman\0"))
+    return found
+
+
 # --- the examples ----------------------------------------------------------------------------------------------------
 
 

@@ -45,7 +45,7 @@ def started(folder: Path, image: Path | str, *words: str, limit: str = "unlimite
     command = (*made.entered("1+"), *words, "--restarts", "2")
     shell = ("/bin/sh", "-c", f'ulimit -v {limit}; exec "$@"', "limited")
     done = subprocess.run([*ordinary.entrance(), *shell, *command], env=ordinary.clean(), cwd="/", check=False)
-    log = folder / "attempts" / "3" / "container.log"
+    log = folder / "attempts" / "3.container" / "log"
     return done.returncode, log.read_text() if log.exists() else ""
 
 
@@ -61,6 +61,30 @@ def test_every_path_is_taken_as_it_is(folder: Path, images: Path) -> None:
 @pytest.mark.parametrize("ended", [7, 75, 255 - 1])
 def test_exit_codes_come_through(folder: Path, images: Path, ended: int) -> None:
     assert started(folder, images / "examples.sif", "/bin/sh", "-c", f"exit {ended}")[0] == ended
+
+
+PLANTS = """
+import pathlib
+for folder in (pathlib.Path("."), *pathlib.Path("..").glob("3.*"), pathlib.Path(".container")):
+    for name in ("apptainer", "squashfuse_ll", "mounts", "fusermount3", "env", "sed"):
+        try:
+            folder.mkdir(exist_ok=True)
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).write_text('#!/bin/sh\\n: >"${0%/attempts/*}/escaped"\\n')
+            (folder / name).chmod(0o755)
+        except OSError as error:
+            print(folder, error)
+log = pathlib.Path("container.log")
+log.is_symlink() or log.exists() or log.symlink_to("../../escaped")
+"""
+
+
+def test_a_job_leaves_no_program_that_is_run_outside_and_no_link_that_is_followed(folder: Path, images: Path) -> None:
+    """Another container of the same attempt starts when a process has several commands, or a job comes twice."""
+    for _ in range(2):
+        _, said = started(folder, images / "examples.sif", "python3", "-c", PLANTS)
+    assert "Read-only file system" in said and (folder / "attempts" / "3" / "apptainer").exists()
+    assert not (folder / "escaped").exists(), said
 
 
 def made(kind: str, images: Path) -> Path:

@@ -178,7 +178,7 @@ def entry(
 ) -> Container | None:
     """How a job's launcher, or its commands, get into its container; None where the cluster has none.
 
-    ``tell``: the runtime's version is the first line of the attempt's ``container.log``. Raises NotAllowed.
+    ``tell``: the runtime's version is the first line of the attempt's container log. Raises NotAllowed.
     """
     refused = refusal(settings, wish)
     if refused:
@@ -258,9 +258,10 @@ def refusal(settings: config.Cluster, wish: description.Container) -> str | None
 
 
 def _listed(image: str, own: config.Container) -> bool:
-    """Whether the site lists an image. A path that climbs leads to another one than it looks like."""
+    """Whether the site lists an image. A path that climbs leads to another one than it looks like, and a word that
+    begins with a dash is an option to the runtime."""
     parts = image.split("/")
-    if ".." in parts or "." in parts:
+    if not image or image.startswith("-") or ".." in parts or "." in parts:
         return False
     return any(_matches(parts, pattern.split("/")) for pattern in own.images) or image == own.image
 
