@@ -551,7 +551,8 @@ def test_what_a_containers_runtime_said_is_here_with_the_exit(rounds: FarRounds)
     """The image was not there: nothing else tells why."""
     (job,) = rounds.submit()
     paths = rounds.left_in(job).attempt(1)
-    paths.path.mkdir(parents=True, exist_ok=True)
+    for folder in (paths.path, paths.container_log.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     paths.container_log.write_text("FATAL: could not open image /i.sif: no such file or directory\n")
     paths.exit.write_bytes(dump(ExitRecord(exit_code=255, signal=None, host="node1")))
     rounds.watch()

@@ -57,7 +57,7 @@ _NO_SUCH_NAME = frozenset(
     {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EINVAL, errno.EILSEQ, errno.ENOTEMPTY}
 )
 
-_A = AttemptFolder(Path())
+_A = AttemptFolder(Path("1"))
 #: Files of an attempt that are copied as they change, and how much of each. One that is larger is cut one byte beyond
 #: its limit, so that whoever reads it sees that it is too large.
 _SMALL: Mapping[str, int] = {
@@ -65,10 +65,12 @@ _SMALL: Mapping[str, int] = {
     _A.exit.name: EXIT_LIMIT,
     _A.status.name: status_file.SIZE_LIMIT,
 }
-_LOGS = (_A.stdout.name, _A.stderr.name, _A.container_log.name)
-_ATTEMPT_FILE = re.compile(rf"attempts/([1-9][0-9]{{0,2}})/({'|'.join(map(re.escape, (*_SMALL, *_LOGS)))})")
+_LOGS = (_A.stdout.name, _A.stderr.name)
+_NAMES = "|".join(map(re.escape, (*_SMALL, *_LOGS)))
+#: With the attempt's number and the file's name; what a container's runtime said lies beside the attempt.
+_ATTEMPT_FILE = re.compile(rf"attempts/([1-9][0-9]{{0,2}})(?:/({_NAMES})|\.container/{_A.container_log.name})")
 _BATCH_LOG = JobFolder(Path()).batch_log.name
-_ALL_LOGS = (*_LOGS, _BATCH_LOG)
+_ALL_LOGS = (*_LOGS, _A.container_log.name, _BATCH_LOG)
 
 
 class _Misfit(Exception):
