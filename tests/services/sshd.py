@@ -26,8 +26,8 @@ from tests.services.postgres import free_port
 HOW = "install openssh-server, or unpack Debian's package of it (make services)"
 #: Where install.sh unpacks it: installed, it would start a daemon on port 22.
 UNPACKED = Path("/usr/local/lib/wps-hpc-tests/openssh-server")
-#: Two accounts of ordinary people, who may log in and have a home folder.
-PEOPLE = ("wpsanna", "wpsbert")
+#: Two accounts of ordinary people, who may log in and have a home folder; other ones in each session of tests.
+PEOPLE = (f"wpsanna{os.getpid()}", f"wpsbert{os.getpid()}")
 PATIENCE = 60.0
 #: Where useradd and its like are.
 ADMINISTRATION = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"}
