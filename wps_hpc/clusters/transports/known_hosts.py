@@ -61,7 +61,7 @@ class KnownHosts:
         return tuple(dict.fromkeys(line.kind for line in self._of(host, port) if not line.revoked))
 
     def judge(self, host: str, port: int, key: bytes) -> Verdict:
-        """Whether a key that a host has shown is one of its own. Revoked is a key whatever host shows it."""
+        """Whether a key that a host has shown is one of its own; revoked goes before known."""
         known = list(self._of(host, port))
         if any(line.revoked and line.key == key for line in known):
             return Verdict.REVOKED
@@ -86,7 +86,14 @@ def note(file: Path, host: str, port: int, kind: str, key: bytes) -> None:
     line = f"{host_name(host, port)} {kind} {base64.b64encode(key).decode()}\n"
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "ab") as stream:
+        stream.write(b"" if _whole(file) else b"\n")
         stream.write(line.encode())
+
+
+def _whole(file: Path) -> bool:
+    """Whether the last line has an end: what is added would make both unreadable, and any key be accepted again."""
+    text = file.read_bytes()
+    return not text or text.endswith(b"\n")
 
 
 def _lines(file: Path) -> Iterator[_Line]:
@@ -114,7 +121,7 @@ def _line(text: str) -> _Line | None:
         return None
     try:
         return _Line(words[0], words[1], base64.b64decode(words[2], validate=True), marker == _REVOKED)
-    except binascii.Error:
+    except ValueError:  # no Base64, or not even ASCII
         return None
 
 
