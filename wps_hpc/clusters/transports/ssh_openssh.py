@@ -113,12 +113,13 @@ class OpenSshTransport(SshTransport):
             raise self.overdue(exchange, "was cut off: its end was not seen")
         if process.wait() != _FAILED:
             raise shell_ended(self.where, exchange)
-        if _NO_SESSION.search(exchange.noise.encode()):
-            raise NoSession(exchange.noise)
+        said = " ".join(exchange.noise.split())
+        if _NO_SESSION.search(said.encode()):
+            raise NoSession(said)
         if self.settings.control_path is not None:
             text = f"nobody has opened a connection at ssh.control_path {self.settings.control_path}"
-            raise NoConnection(f"{self.where}: {text} ({exchange.noise})")
-        raise NotBegun(f"the connection was lost ({exchange.noise})")
+            raise NoConnection(f"{self.where}: {text} ({said})")
+        raise NotBegun(f"the connection was lost ({said})")
 
     def _connected(self, deadline: float) -> Path:
         """The socket of a connection that is open, as far as can be seen."""
@@ -193,7 +194,8 @@ class OpenSshTransport(SshTransport):
 
     def _own_folder(self) -> Path:
         with self._lock:
-            if self._folder is None:
+            # What cleans a temporary folder may have taken it.
+            if self._folder is None or not self._folder.is_dir():
                 above = tempfile.gettempdir()
                 above = above if len(above) < _LONGEST_FOLDER - 20 else "/tmp"
                 self._folder = Path(tempfile.mkdtemp(prefix="wps-hpc-ssh-", dir=above))
