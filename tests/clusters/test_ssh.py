@@ -11,6 +11,7 @@ import struct
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from tests.clusters.site import until
 from tests.services.sshd import Sshd, find_program, keygen, running_sshd, sign
 from wps_hpc.clusters.transports import ssh_words
 from wps_hpc.clusters.transports.base import Command, TransportError
+from wps_hpc.clusters.transports.remote import Exchange
 from wps_hpc.clusters.transports.ssh import NoConnection, SshTransport
 from wps_hpc.clusters.transports.ssh_openssh import OpenSshTransport
 
@@ -210,6 +212,30 @@ def test_a_cable_that_was_pulled_out(kind: str, node: Sshd, tmp_path: Path) -> N
             healer.start()
             says(transport, "over another connection")
             healer.join()
+
+
+def test_a_command_that_reaches_the_login_node_late_runs_nothing(
+    kind: str, node: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its submission has been looked up, not found and given to somebody else: the line was only slow."""
+    runs = tmp_path / "runs"
+    with proxied(node) as proxy:
+        known = [str(proxy.known_hosts(node, tmp_path))]
+        with opened(kind, node, port=proxy.port, known_hosts=known) as transport:
+            says(transport)
+            sending = Exchange.sending
+            with monkeypatch.context() as patched:
+                patched.setattr(Exchange, "sending", lambda exchange: (proxy.stall(), sending(exchange)))
+                with pytest.raises(TransportError) as raised:
+                    transport.run(Command(("touch", str(runs))), 3.0)
+            assert raised.value.may_have_run
+            over = time.monotonic() + 4.0  # a second after the deadline, and one for a clock of whole seconds
+            until(lambda: time.monotonic() > over, "the word is good no more")
+            assert node.shells()
+            proxy.flow()
+            until(lambda: not node.shells(), "the shell there has got it")
+            assert not runs.exists()
+            says(transport)
 
 
 def test_a_command_that_hangs_does_not_cost_the_others_their_connection(kind: str, node: Sshd) -> None:

@@ -1,8 +1,11 @@
 """One command by a login node's shell: what is sent when, and how the streams are read, however they are cut."""
 
+import os
 import re
+import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -73,6 +76,63 @@ def test_what_no_shell_can_be_told_is_refused() -> None:
 def ran(line: str, given: bytes) -> "subprocess.CompletedProcess[bytes]":
     """What a shell makes of it."""
     return subprocess.run(["sh", "-c", line], input=given, capture_output=True, timeout=60, check=False)
+
+
+#: What no shell may read anything into. A line break is for all but csh's kin.
+WORDS = (
+    "a b",
+    "$HOME",
+    "`id`",
+    "",
+    "it's",
+    '"',
+    "\\",
+    "\\\\'!",
+    "!x",
+    "*",
+    "~",
+    "-n",
+    "c;id",
+    "ü",
+    "=ls",
+    "%1",
+    "%self",
+)
+WORDS += ("{a,b}", "^x", "#c", "a=~/x", "@x", "[a]", "?", "(x)", "<y", "x" * 40_000, *(f"job-{n}" for n in range(2000)))
+
+
+@pytest.mark.parametrize("login_shell", [False, True])
+@pytest.mark.parametrize("name", ["sh", "bash", "dash", "ksh", "zsh", "tcsh", "fish"])
+def test_words_arrive_as_they_are_whatever_the_accounts_shell(name: str, login_shell: bool, tmp_path: Path) -> None:
+    shell = shutil.which(name)
+    if shell is None:
+        pytest.skip(f"there is no {name} here")
+    exchange = Exchange(Command(("printf", "%s|", *WORDS)), 10, login_shell)
+    begin, _ = words(exchange)
+    environment = {**os.environ, "SHELL": shell, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [shell, "-c", exchange.line], input=begin + b" 60\n", capture_output=True, env=environment, check=False
+    )
+    exchange.took_out(done.stdout)
+    exchange.took_err(done.stderr)
+    assert exchange.done, done
+    assert exchange.output.stdout.decode() == "".join(f"{word}|" for word in WORDS)
+
+
+@pytest.mark.parametrize(("name", "file"), [("bash", ".bash_profile"), ("tcsh", ".login"), ("zsh", ".zprofile")])
+def test_a_login_shell_reads_its_profile(name: str, file: str, tmp_path: Path) -> None:
+    shell = shutil.which(name)
+    if shell is None:
+        pytest.skip(f"there is no {name} here")
+    (tmp_path / file).write_text("echo the profile\n")
+    exchange = Exchange(Command(("true",)), 10, login_shell=True)
+    begin, _ = words(exchange)
+    environment = {**os.environ, "SHELL": shell, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [shell, "-c", exchange.line], input=begin + b" 60\n", capture_output=True, env=environment, check=False
+    )
+    exchange.took_out(done.stdout)
+    assert "the profile" in exchange.noise
 
 
 def test_without_the_word_nothing_runs() -> None:
