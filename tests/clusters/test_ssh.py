@@ -392,6 +392,14 @@ def test_an_unknown_host_is_noted_where_that_is_wanted(kind: str, node: Sshd, tm
         says(transport)
 
 
+def test_an_unknown_host_that_cannot_be_noted_is_not_trusted(kind: str, node: Sshd, tmp_path: Path) -> None:
+    """Else any key would be, each time."""
+    (tmp_path / "file").touch()
+    for known in (tmp_path, tmp_path / "file" / "known_hosts"):
+        with opened(kind, node, known_hosts=[str(known)], host_key_policy="accept-new") as transport:
+            assert "could not be noted" in refused(transport)
+
+
 def test_lines_that_cannot_be_used_and_keys_of_old_spoil_nothing(
     kind: str, node: Sshd, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -82,12 +82,16 @@ def host_name(host: str, port: int) -> str:
 
 def note(file: Path, host: str, port: int, kind: str, key: bytes) -> None:
     """Add a host's key to a file; raises OSError."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     line = f"{host_name(host, port)} {kind} {base64.b64encode(key).decode()}\n"
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "ab") as stream:
+    with os.fdopen(opened(file), "ab") as stream:
         stream.write(b"" if _whole(file) else b"\n")
         stream.write(line.encode())
+
+
+def opened(file: Path) -> int:
+    """A descriptor to add to a file, which is made where it is missing; raises OSError."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _whole(file: Path) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from wps_hpc import config
 from wps_hpc.clusters.environment import clean_environment
-from wps_hpc.clusters.transports import ssh_words
+from wps_hpc.clusters.transports import known_hosts, ssh_words
 from wps_hpc.clusters.transports.remote import Exchange
 from wps_hpc.clusters.transports.ssh import NoConnection, NoSession, NotBegun, SshTransport, shell_ended
 
@@ -142,6 +142,7 @@ class OpenSshTransport(SshTransport):
 
     def _opened_at(self, control: Path, seconds: float) -> Path:
         """Open a connection in the background; raises NoConnection."""
+        self._can_note()
         words = ("-M", "-N", "-f", "-S", str(control), "-o", f"ControlPersist={_IDLE_SECONDS}")
         deadline = time.monotonic() + seconds
         code, said = self._tried_to_open(words, seconds)
@@ -151,6 +152,17 @@ class OpenSshTransport(SshTransport):
         if code != 0:
             raise NoConnection(f"{self.where}: {ssh_words.of_openssh(said)}{self._unusable(said)}")
         return control
+
+    def _can_note(self) -> None:
+        """ssh goes on where it cannot note a new key, and so would trust any key, each time; raises NoConnection."""
+        if self.settings.host_key_policy != "accept-new":
+            return
+        file = self.settings.known_hosts[0] if self.settings.known_hosts else Path("~/.ssh/known_hosts").expanduser()
+        try:
+            os.close(known_hosts.opened(file))
+        except OSError as error:
+            text = f"the host key could not be noted in {file}: {error.strerror}"
+            raise NoConnection(f"{self.where}: {text}") from error
 
     def _tried_to_open(self, words: Sequence[str], seconds: float) -> tuple[int, str]:
         """ssh's exit code, once it has one or is in the background, and what it said."""

@@ -237,7 +237,7 @@ class ParamikoTransport(SshTransport):
         try:
             known_hosts.note(file, hop.host, hop.port, key.get_name(), key.asbytes())
         except OSError as error:
-            raise _CannotOpen(f"the host key cannot be noted in {file}: {error.strerror}") from error
+            raise _CannotOpen(f"the host key could not be noted in {file}: {error.strerror}") from error
         log.warning("%s: a new host key is trusted from now on: %s", hop, key.fingerprint)
 
     def _log_in(self, transport: paramiko.Transport, hop: ssh_words.Hop, deadline: float) -> None:
