@@ -560,6 +560,8 @@ def test_through_another_host(kind: str, node: Sshd, sshd: Sshd, tmp_path: Path)
         with opened(kind, node, **own) as transport:
             says(transport)
         assert sshd.log.count("Accepted publickey") == seen + 1
+        with opened(kind, node, **{**own, "port": 1}) as transport:
+            assert ssh_words.NOT_BEHIND in refused(transport)
         known.write_text(node.known_hosts.read_text())
         with opened(kind, node, **own) as transport:
             assert ssh_words.UNKNOWN_KEY in refused(transport)
