@@ -678,6 +678,17 @@ def test_a_shell_that_does_not_come_to_the_command(kind: str, node: Sshd, instea
         assert refused(transport, 10.0)
 
 
+def test_a_login_file_that_takes_a_stream_away_lets_nothing_run(kind: str, node: Sshd, tmp_path: Path) -> None:
+    """Else each submission would have an outcome that nobody can see."""
+    script = node.folder / "quiet.sh"
+    script.write_text('exec 2>/dev/null; eval "$SSH_ORIGINAL_COMMAND"\n')
+    with with_options(node, f"ForceCommand sh {script}"), opened(kind, node, connect_seconds=3.0) as transport:
+        with pytest.raises(TransportError, match="standard error") as raised:
+            transport.run(Command(("touch", str(tmp_path / "runs"))), 10.0)
+        assert not raised.value.may_have_run
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_connection_cut_before_the_command_began_is_replaced(kind: str, node: Sshd, tmp_path: Path) -> None:
     """The first shell is cut off while its login files are read; the second one gets there."""
     gate = tmp_path / "came"

@@ -52,6 +52,8 @@ def test_nothing_is_sent_before_it_has_begun() -> None:
     exchange.took_out(b"Welcome\n")
     assert not exchange.begun and len(exchange.unsent) == 0 and not exchange.all_sent
     exchange.took_out(begin + b" yes\n")
+    assert not exchange.begun and "standard error" in exchange.silence
+    exchange.took_err(begin + b"\n")
     assert exchange.begun and bytes(exchange.unsent) == begin + b" 11\ninput" and not exchange.may_have_run
     exchange.sending()
     exchange.sent(len(exchange.unsent))
@@ -173,6 +175,7 @@ def test_the_word_is_good_for_the_time_that_is_left_when_it_is_sent() -> None:
     exchange = Exchange(Command(("x",)), -5)
     begin, _ = words(exchange)
     exchange.took_out(begin + b" yes\n")
+    exchange.took_err(begin + b"\n")
     assert bytes(exchange.unsent) == begin + b" 0\n"
 
 

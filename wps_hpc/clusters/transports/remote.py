@@ -158,8 +158,15 @@ class Exchange:
 
     @property
     def begun(self) -> bool:
-        """The shell there waits for the word to run the command."""
-        return self._out.first is not None
+        """The shell there waits for the word to run the command, and both its streams get here."""
+        return self._out.first is not None and self._err.first is not None
+
+    @property
+    def silence(self) -> str:
+        """Why it has not begun, as far as can be seen."""
+        if self._out.first is None:
+            return "no answer"
+        return "the standard error of the account's shell does not get here: does a login file redirect it?"
 
     @property
     def may_have_run(self) -> bool:

@@ -105,7 +105,7 @@ class OpenSshTransport(SshTransport):
     def _late(self, exchange: Exchange) -> None:
         if exchange.may_have_run:
             raise self.overdue(exchange, "had not ended in time")
-        raise NotBegun("no answer")
+        raise NotBegun(exchange.silence)
 
     def _ended(self, process: subprocess.Popen[bytes], exchange: Exchange) -> None:
         """Both streams are over, and the end was not seen."""

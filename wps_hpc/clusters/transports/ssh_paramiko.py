@@ -167,7 +167,7 @@ class ParamikoTransport(SshTransport):
     def _late(self, exchange: Exchange) -> None:
         if exchange.may_have_run:
             raise self.overdue(exchange, "had not ended in time")
-        raise paramiko.SSHException("no answer")
+        raise paramiko.SSHException(exchange.silence)
 
     def _connected(self, deadline: float) -> _Link:
         link = self._link
