@@ -441,8 +441,20 @@ def _bound(binds: Iterable[Bind | Path]) -> Iterator[Path | None]:
         yield from (bind.source, bind.target) if isinstance(bind, Bind) else (bind,)
 
 
-#: ``[user@]host[:port]``, as ssh reads it; none that begins with a hyphen, which would be an option.
-JumpHost = Annotated[str, StringConstraints(pattern=r"^(?:[\w.-]+@)?[\w\[][\w.:\[\]-]*$")]
+def _port_exists(hop: str) -> str:
+    port = re.search(r":([0-9]+)$", hop)
+    if port is not None and not 0 < int(port[1]) < 65536:
+        raise ValueError(f"there is no port {port[1]}")
+    return hop
+
+
+#: ``[user@]host[:port]``, as ssh reads it, an IPv6 address in brackets; none that begins with a hyphen, which would be
+#: an option.
+JumpHost = Annotated[
+    str,
+    StringConstraints(pattern=r"^(?:\w[\w.-]*@)?(?:\w[\w.-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$"),
+    AfterValidator(_port_exists),
+]
 #: A path where ``~`` is the server's home folder.
 HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
 
@@ -456,7 +468,7 @@ def _not_root(account: str) -> str:
 class Ssh(Section):
     """The connection to a login node."""
 
-    host: Annotated[str, StringConstraints(pattern=r"^\w[\w.:-]*$")] = Field(
+    host: Annotated[str, StringConstraints(pattern=r"^(?:\w|::)[\w.:-]*$")] = Field(
         description="The login node: its name or address; with ssh_openssh, a Host of ssh's own configuration as well.",
         examples=["login.hpc.example.org"],
     )

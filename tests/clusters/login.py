@@ -56,6 +56,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._mute = threading.Event()
+        self._flows = threading.Event()
+        self._flows.set()
         self._left: float = math.inf
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -90,8 +92,17 @@ class Proxy:
         """New connections are passed on again; the old ones stay mute."""
         self._mute = threading.Event()
 
+    def stall(self) -> None:
+        """Keep what comes from now on, until it flows again."""
+        self._flows.clear()
+
+    def flow(self) -> None:
+        """Pass on what was kept, late."""
+        self._flows.set()
+
     def close(self) -> None:
         """Listen no more."""
+        self._flows.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.lose()
@@ -122,6 +133,7 @@ class Proxy:
                         if not part or self._left < 0:
                             self._left = math.inf if part else self._left
                             return
+                        self._flows.wait()
                         if not mute.is_set():
                             key.data.sendall(part)
 

@@ -39,6 +39,17 @@ def test_it_is_a_file_transport(transport: FileTransport) -> None:
     assert isinstance(transport, FileTransport)
 
 
+def test_a_file_that_cannot_be_read_is_not_taken_for_an_empty_one(transport: FileTransport, tmp_path: Path) -> None:
+    """As when a login node's network file system has hiccups: it would never be read again. Others are read."""
+    files = [tmp_path / name for name in "abc"]
+    for file in files:
+        file.write_text(file.name)
+    paths = [str(file) for file in files]
+    read = transport.read_many([paths[0], "/proc/self/mem", *paths[1:]], 10, SECONDS)
+    assert read == {path: Path(path).name.encode() for path in paths}
+    assert transport.read_many([], 10, SECONDS) == {}
+
+
 def test_folders_are_made_with_what_is_above_them(transport: FileTransport, tmp_path: Path) -> None:
     """For the account alone; what is there stays as it is."""
     (tmp_path / "there").mkdir(mode=0o755)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +24,9 @@ from tests.clusters.site import until
 from tests.services.sshd import Sshd, find_program, keygen, running_sshd, sign
 from wps_hpc.clusters.transports import ssh_words
 from wps_hpc.clusters.transports.base import Command, TransportError
+from wps_hpc.clusters.transports.remote import Exchange
 from wps_hpc.clusters.transports.ssh import NoConnection, SshTransport
+from wps_hpc.clusters.transports.ssh_openssh import OpenSshTransport
 
 pytestmark = pytest.mark.cluster
 
@@ -208,6 +214,30 @@ def test_a_cable_that_was_pulled_out(kind: str, node: Sshd, tmp_path: Path) -> N
             healer.join()
 
 
+def test_a_command_that_reaches_the_login_node_late_runs_nothing(
+    kind: str, node: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its submission has been looked up, not found and given to somebody else: the line was only slow."""
+    runs = tmp_path / "runs"
+    with proxied(node) as proxy:
+        known = [str(proxy.known_hosts(node, tmp_path))]
+        with opened(kind, node, port=proxy.port, known_hosts=known) as transport:
+            says(transport)
+            sending = Exchange.sending
+            with monkeypatch.context() as patched:
+                patched.setattr(Exchange, "sending", lambda exchange: (proxy.stall(), sending(exchange)))
+                with pytest.raises(TransportError) as raised:
+                    transport.run(Command(("touch", str(runs))), 3.0)
+            assert raised.value.may_have_run
+            over = time.monotonic() + 4.0  # a second after the deadline, and one for a clock of whole seconds
+            until(lambda: time.monotonic() > over, "the word is good no more")
+            assert node.shells()
+            proxy.flow()
+            until(lambda: not node.shells(), "the shell there has got it")
+            assert not runs.exists()
+            says(transport)
+
+
 def test_a_command_that_hangs_does_not_cost_the_others_their_connection(kind: str, node: Sshd) -> None:
     with opened(kind, node) as transport:
         says(transport)
@@ -362,6 +392,14 @@ def test_an_unknown_host_is_noted_where_that_is_wanted(kind: str, node: Sshd, tm
         says(transport)
 
 
+def test_an_unknown_host_that_cannot_be_noted_is_not_trusted(kind: str, node: Sshd, tmp_path: Path) -> None:
+    """Else any key would be, each time."""
+    (tmp_path / "file").touch()
+    for known in (tmp_path, tmp_path / "file" / "known_hosts"):
+        with opened(kind, node, known_hosts=[str(known)], host_key_policy="accept-new") as transport:
+            assert "could not be noted" in refused(transport)
+
+
 def test_lines_that_cannot_be_used_and_keys_of_old_spoil_nothing(
     kind: str, node: Sshd, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -456,6 +494,27 @@ def test_the_keys_of_an_agent(kind: str, node: Sshd, tmp_path: Path, monkeypatch
             assert ssh_words.NOT_LET_IN in refused(transport)
 
 
+def test_an_agent_that_says_nothing_is_left_out(kind: str, node: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX) as mute, tempfile.TemporaryDirectory() as folder:
+        mute.bind(f"{folder}/agent")
+        mute.listen()
+        monkeypatch.setenv("SSH_AUTH_SOCK", f"{folder}/agent")
+        if kind == "ssh_openssh":  # which asks without a limit of its own, so that the whole connection has one
+            with opened(kind, node, agent=True, connect_seconds=3.0) as transport:
+                assert ssh_words.NO_ANSWER in refused(transport)
+        else:
+            with opened(kind, node, agent=True) as transport:
+                says(transport)
+
+
+def test_an_agent_that_is_gone_is_left_out(
+    kind: str, node: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "gone"))
+    with opened(kind, node, agent=True) as transport:
+        says(transport)
+
+
 @contextmanager
 def agent(address: Path, key: Path) -> Iterator[str]:
     """An ssh-agent with one key within the block."""
@@ -501,6 +560,8 @@ def test_through_another_host(kind: str, node: Sshd, sshd: Sshd, tmp_path: Path)
         with opened(kind, node, **own) as transport:
             says(transport)
         assert sshd.log.count("Accepted publickey") == seen + 1
+        with opened(kind, node, **{**own, "port": 1}) as transport:
+            assert ssh_words.NOT_BEHIND in refused(transport)
         known.write_text(node.known_hosts.read_text())
         with opened(kind, node, **own) as transport:
             assert ssh_words.UNKNOWN_KEY in refused(transport)
@@ -521,6 +582,122 @@ def test_a_host_that_says_nothing(kind: str, node: Sshd, tmp_path: Path) -> None
             assert ssh_words.NO_ANSWER in refused(transport)
 
 
+# --- a login node that means harm -----------------------------------------------------------------------------------
+
+
+def hostile(answer: bytes) -> tuple[socket.socket, threading.Thread]:
+    """Listens on the loopback, and says this to whoever comes, and then whatever comes to its mind."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client, contextlib.suppress(OSError):
+                    client.sendall(answer)
+                    client.shutdown(socket.SHUT_WR)
+                    while client.recv(1 << 16):
+                        pass
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return listener, thread
+
+
+def packet(payload: bytes) -> bytes:
+    """As RFC 4253 §6 frames it before there are keys."""
+    padding = 8 - (len(payload) + 5) % 8 + 8
+    return struct.pack(">IB", len(payload) + padding + 1, padding) + payload + bytes(padding)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\xff" * 100_000,
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"SSH-2.0-\xff\xfe\r\n" + bytes(5000),
+        b"SSH-2.0-x\r\n" + packet(b"\x14" + bytes(16) + b"\xff" * 40),
+        b"SSH-2.0-x\r\n" + packet(b"\x14" + bytes(16) + struct.pack(">I", 2) + b"\xff\xff" + bytes(60)),
+        b"SSH-2.0-x\r\n" + packet(b"\x14" + bytes(70)),
+        b"SSH-2.0-x\r\n" + packet(b""),
+        b"SSH-2.0-x\r\n" + packet(b"\x1f\xff\xff\xff\xff"),
+    ],
+    ids=["nothing", "bytes", "web", "banner", "cut", "no text", "no kinds", "empty", "early"],
+)
+def test_a_host_that_speaks_nonsense_is_an_error_as_any_other(kind: str, node: Sshd, answer: bytes) -> None:
+    listener, thread = hostile(answer)
+    try:
+        with opened(kind, node, port=listener.getsockname()[1], connect_seconds=3.0) as transport:
+            assert node.host in refused(transport)
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
+
+
+def test_output_without_end_is_given_up_and_costs_the_others_nothing(kind: str, node: Sshd) -> None:
+    """Neither memory nor their connection."""
+    with opened(kind, node) as transport, ThreadPoolExecutor(1) as pool:
+        says(transport)
+        before = node.log.count("Accepted publickey")
+        other = pool.submit(transport.run, Command(("sh", "-c", "sleep 3; echo done")), SECONDS)
+        with pytest.raises(TransportError, match="does not stop printing") as raised:
+            transport.run(Command(("yes",)), SECONDS)
+        assert raised.value.may_have_run
+        assert other.result().stdout == "done\n"
+        says(transport)
+        assert node.log.count("Accepted publickey") == before
+
+
+def test_output_that_is_still_coming_at_the_deadline(kind: str, node: Sshd) -> None:
+    with opened(kind, node) as transport:
+        says(transport)
+        before = node.log.count("Accepted publickey")
+        drip = "while :; do echo drip; done"
+        with pytest.raises(TransportError, match=r"had not ended|does not stop") as raised:
+            transport.run(Command(("sh", "-c", drip)), 3.0)
+        assert raised.value.may_have_run
+        says(transport)
+        assert node.log.count("Accepted publickey") == before
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        "yes",
+        "echo wps-hpc-begin-0 yes; sleep 2",
+        "printf '\\033[2J'; exit 3",
+        "exec sleep 60",
+        "kill -9 $PPID; sleep 60",
+    ],
+    ids=["endless", "wrong word", "no words", "mute", "ends the connection"],
+)
+def test_a_shell_that_does_not_come_to_the_command(kind: str, node: Sshd, instead: str) -> None:
+    with with_options(node, f"ForceCommand {instead}"), opened(kind, node, connect_seconds=3.0) as transport:
+        assert refused(transport, 10.0)
+
+
+def test_a_login_file_that_takes_a_stream_away_lets_nothing_run(kind: str, node: Sshd, tmp_path: Path) -> None:
+    """Else each submission would have an outcome that nobody can see."""
+    script = node.folder / "quiet.sh"
+    script.write_text('exec 2>/dev/null; eval "$SSH_ORIGINAL_COMMAND"\n')
+    with with_options(node, f"ForceCommand sh {script}"), opened(kind, node, connect_seconds=3.0) as transport:
+        with pytest.raises(TransportError, match="standard error") as raised:
+            transport.run(Command(("touch", str(tmp_path / "runs"))), 10.0)
+        assert not raised.value.may_have_run
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_connection_cut_before_the_command_began_is_replaced(kind: str, node: Sshd, tmp_path: Path) -> None:
+    """The first shell is cut off while its login files are read; the second one gets there."""
+    gate = tmp_path / "came"
+    script = node.folder / "once.sh"
+    script.write_text(f'[ -e {gate} ] || {{ touch {gate}; kill -9 $PPID; sleep 60; }}; eval "$SSH_ORIGINAL_COMMAND"\n')
+    with with_options(node, f"ForceCommand sh {script}"), opened(kind, node) as transport:
+        says(transport)
+
+
 # --- one of the two alone ------------------------------------------------------------------------------------------
 
 
@@ -538,6 +715,16 @@ def test_a_connection_that_a_person_has_opened(node: Sshd, tmp_path: Path) -> No
             transport.close()
             assert master.poll() is None, "it is not ours to close"
             master.terminate()
+
+
+def test_a_temporary_folder_that_was_cleaned_away(node: Sshd) -> None:
+    """As hosts do with what lies there for days."""
+    with opened("ssh_openssh", node) as transport:
+        says(transport)
+        assert isinstance(transport, OpenSshTransport)
+        transport._tell(transport._current, "exit")  # type: ignore[arg-type]
+        shutil.rmtree(transport._own_folder())
+        says(transport)
 
 
 def test_the_deadline_of_a_connection_that_cannot_be_opened_in_time(kind: str, node: Sshd, tmp_path: Path) -> None:

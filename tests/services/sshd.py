@@ -137,10 +137,14 @@ class Sshd:
 
     def connections(self) -> list[int]:
         """The processes that serve connections: for each a monitor, and a child of the account's own."""
-        if self._process is None:
-            return []
-        descendants = psutil.Process(self._process.pid).children(recursive=True)
-        return [process.pid for process in descendants if _name(process) == "sshd"]
+        return [process.pid for process in self._descendants() if _name(process) == "sshd"]
+
+    def shells(self) -> list[int]:
+        """The processes of commands, and what they have started."""
+        return [process.pid for process in self._descendants() if _name(process) not in ("sshd", "")]
+
+    def _descendants(self) -> list[psutil.Process]:
+        return [] if self._process is None else psutil.Process(self._process.pid).children(recursive=True)
 
     def cut(self) -> None:
         """End every connection; new ones are welcome. What was started over them runs on."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wps_hpc.cli import check
-from wps_hpc.cli.check import PROBLEM, Finding, check_node, check_private_folder, file_system
+from wps_hpc.cli.check import PROBLEM, Finding, check_node, check_private_folder, file_system, print_all
 from wps_hpc.config import parse_settings
 from wps_hpc.probe import ProbeReport, _ahead
 
@@ -142,3 +142,8 @@ def test_jobs_that_run_outside_of_containers_all_the_same_are_noted(local: dict[
 
 def test_where_nothing_is_contained_nothing_is_said() -> None:
     assert list(check.check_containers(parse_settings({}))) == []
+
+
+def test_a_finding_is_one_line_whatever_another_host_said(capsys: pytest.CaptureFixture[str]) -> None:
+    print_all([Finding(PROBLEM, "it said \x1b[2J: two\nlines")])
+    assert capsys.readouterr().out == "problem it said  [2J: two lines\n"

@@ -100,6 +100,12 @@ def test_other_database_urls_are_left_alone(tmp_path: Path, url: str) -> None:
         ("[clusters.hpc.ssh]\nhost = 'a'\nhots = 1", "unknown key clusters.hpc.ssh.hots; did you mean host?"),
         ("[clusters.hpc.ssh]\nhost = '-oProxyCommand=x'", "clusters.hpc.ssh.host: String should match pattern"),
         ("[clusters.hpc.ssh]\nhost = 'a'\nproxy_jump = ['-x']", "clusters.hpc.ssh.proxy_jump.0: String should match"),
+        (
+            "[clusters.hpc.ssh]\nhost = 'a'\nproxy_jump = ['a', 'b:c']",
+            "clusters.hpc.ssh.proxy_jump.1: String should match",
+        ),
+        ("[clusters.hpc.ssh]\nhost = 'a'\nproxy_jump = ['2001:db8::1']", "proxy_jump.0: String should match"),
+        ("[clusters.hpc.ssh]\nhost = 'a'\nproxy_jump = ['b:99999']", "there is no port 99999"),
         ("[clusters.hpc]\nroot = 'shared'", "clusters.hpc.root: String should match pattern"),
         (
             "[clusters.hpc]\ntransport = 'ssh_openssh'\nssh.host = 'a'",

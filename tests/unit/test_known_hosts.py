@@ -77,6 +77,7 @@ def test_a_revoked_key_is_never_trusted(tmp_path: Path) -> None:
         "@cert-authority",
         "login ssh-ed25519",
         "login ssh-ed25519 !!!",
+        "login ssh-ed25519 schlüssel",
         "@odd " + line("*"),
     ],
 )
@@ -97,3 +98,11 @@ def test_a_noted_key_is_known(tmp_path: Path) -> None:
         assert KnownHosts.read([file]).judge("login", port, KEY) is Verdict.TRUSTED
     assert file.stat().st_mode & 0o777 == 0o600
     assert host_name("Login", 2222) == "[login]:2222"
+
+
+def test_a_key_is_noted_on_a_line_of_its_own(tmp_path: Path) -> None:
+    """An editor may have left the last line without an end."""
+    (tmp_path / "known_hosts").write_text(f"login ssh-ed25519 {base64.b64encode(KEY).decode()}")
+    note(tmp_path / "known_hosts", "other", 22, "ssh-ed25519", OTHER)
+    both = KnownHosts.read([tmp_path / "known_hosts"])
+    assert both.judge("login", 22, KEY) is both.judge("other", 22, OTHER) is Verdict.TRUSTED

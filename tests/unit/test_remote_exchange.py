@@ -1,7 +1,11 @@
 """One command by a login node's shell: what is sent when, and how the streams are read, however they are cut."""
 
+import os
 import re
+import shutil
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -48,7 +52,9 @@ def test_nothing_is_sent_before_it_has_begun() -> None:
     exchange.took_out(b"Welcome\n")
     assert not exchange.begun and len(exchange.unsent) == 0 and not exchange.all_sent
     exchange.took_out(begin + b" yes\n")
-    assert exchange.begun and bytes(exchange.unsent) == begin + b"\ninput" and not exchange.may_have_run
+    assert not exchange.begun and "standard error" in exchange.silence
+    exchange.took_err(begin + b"\n")
+    assert exchange.begun and bytes(exchange.unsent) == begin + b" 11\ninput" and not exchange.may_have_run
     exchange.sending()
     exchange.sent(len(exchange.unsent))
     assert exchange.may_have_run and exchange.all_sent
@@ -74,6 +80,63 @@ def ran(line: str, given: bytes) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(["sh", "-c", line], input=given, capture_output=True, timeout=60, check=False)
 
 
+#: What no shell may read anything into. A line break is for all but csh's kin.
+WORDS = (
+    "a b",
+    "$HOME",
+    "`id`",
+    "",
+    "it's",
+    '"',
+    "\\",
+    "\\\\'!",
+    "!x",
+    "*",
+    "~",
+    "-n",
+    "c;id",
+    "ü",
+    "=ls",
+    "%1",
+    "%self",
+)
+WORDS += ("{a,b}", "^x", "#c", "a=~/x", "@x", "[a]", "?", "(x)", "<y", "x" * 40_000, *(f"job-{n}" for n in range(2000)))
+
+
+@pytest.mark.parametrize("login_shell", [False, True])
+@pytest.mark.parametrize("name", ["sh", "bash", "dash", "ksh", "zsh", "tcsh", "fish"])
+def test_words_arrive_as_they_are_whatever_the_accounts_shell(name: str, login_shell: bool, tmp_path: Path) -> None:
+    shell = shutil.which(name)
+    if shell is None:
+        pytest.skip(f"there is no {name} here")
+    exchange = Exchange(Command(("printf", "%s|", *WORDS)), 10, login_shell)
+    begin, _ = words(exchange)
+    environment = {**os.environ, "SHELL": shell, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [shell, "-c", exchange.line], input=begin + b" 60\n", capture_output=True, env=environment, check=False
+    )
+    exchange.took_out(done.stdout)
+    exchange.took_err(done.stderr)
+    assert exchange.done, done
+    assert exchange.output.stdout.decode() == "".join(f"{word}|" for word in WORDS)
+
+
+@pytest.mark.parametrize(("name", "file"), [("bash", ".bash_profile"), ("tcsh", ".login"), ("zsh", ".zprofile")])
+def test_a_login_shell_reads_its_profile(name: str, file: str, tmp_path: Path) -> None:
+    shell = shutil.which(name)
+    if shell is None:
+        pytest.skip(f"there is no {name} here")
+    (tmp_path / file).write_text("echo the profile\n")
+    exchange = Exchange(Command(("true",)), 10, login_shell=True)
+    begin, _ = words(exchange)
+    environment = {**os.environ, "SHELL": shell, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [shell, "-c", exchange.line], input=begin + b" 60\n", capture_output=True, env=environment, check=False
+    )
+    exchange.took_out(done.stdout)
+    assert "the profile" in exchange.noise
+
+
 def test_without_the_word_nothing_runs() -> None:
     """As when the connection is lost before: standard input just ends."""
     done = ran(Exchange(Command(("echo", "ran")), 10).line, b"another word\n")
@@ -81,10 +144,62 @@ def test_without_the_word_nothing_runs() -> None:
 
 
 def test_the_command_is_ended_there_when_nobody_waits_any_more() -> None:
-    exchange = Exchange(Command(("sleep", "1000")), 0.1)
+    """And it is not told how: what became of it before is not known."""
+    exchange = Exchange(Command(("sleep", "1000")), 10)
     begin, end = words(exchange)
-    done = ran(exchange.line, begin + b"\n")
-    assert end + b" 137\n" in done.stdout
+    done = ran(exchange.line, begin + b" 1\n")
+    assert end not in done.stdout + done.stderr and done.returncode != 0
+
+
+def test_a_death_by_the_signal_of_the_deadline_before_it_is_told() -> None:
+    exchange = Exchange(Command(("sh", "-c", "kill -KILL $$")), 10)
+    begin, end = words(exchange)
+    assert end + b" 137\n" in ran(exchange.line, begin + b" 60\n").stdout
+
+
+def test_a_word_that_comes_too_late_runs_nothing() -> None:
+    """As when a login node was frozen, or a line mute, for so long that its submission was given to somebody else."""
+    exchange = Exchange(Command(("echo", "ran")), 10)
+    begin, _ = words(exchange)
+    with subprocess.Popen(["sh", "-c", exchange.line], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdin is not None and shell.stdout is not None
+        assert shell.stdout.readline() == begin + b" yes\n"
+        begun = time.monotonic()
+        while time.monotonic() < begun + 2.1:  # the shell's clock has whole seconds
+            time.sleep(0.1)
+        said, _ = shell.communicate(begin + b" 2\n", timeout=60)
+    assert b"ran" not in said and shell.returncode != 0
+
+
+def test_the_word_is_good_for_the_time_that_is_left_when_it_is_sent() -> None:
+    exchange = Exchange(Command(("x",)), -5)
+    begin, _ = words(exchange)
+    exchange.took_out(begin + b" yes\n")
+    exchange.took_err(begin + b"\n")
+    assert bytes(exchange.unsent) == begin + b" 0\n"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_stream_without_an_end_is_given_up(begun: bool) -> None:
+    """Also when it comes in small pieces, each of which costs the same."""
+    exchange = Exchange(Command(("x",)), 10)
+    begin, _ = words(exchange)
+    exchange.took_out(begin + b" yes\n" if begun else b"")
+    exchange.sending() if begun else None
+    with pytest.raises(TransportError, match="does not stop printing") as raised:
+        for _ in range(2000):
+            exchange.took_out(bytes(1 << 16))
+    assert raised.value.may_have_run == begun
+    with pytest.raises(TransportError, match="does not stop printing"):
+        for _ in range(2000):
+            exchange.took_err(bytes(1 << 16))
+
+
+def test_an_exit_code_that_is_none_is_no_end() -> None:
+    exchange = Exchange(Command(("x",)), 10)
+    begin, end = words(exchange)
+    exchange.took_out(begin + b" yes\n\n" + end + b" " + b"9" * 5000 + b"\n")
+    assert not exchange.done
 
 
 @pytest.mark.parametrize(

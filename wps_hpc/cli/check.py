@@ -73,7 +73,9 @@ def print_all(findings: Iterable[Finding]) -> list[Finding]:
     """Print each finding as it is made; returns them all."""
     seen = []
     for finding in findings:
-        click.echo(f"{finding.level:8}{finding.text}")
+        # Some of it was said by other hosts: it stays one line, and gives the terminal no orders.
+        shown = "".join(letter if letter.isprintable() else " " for letter in finding.text)
+        click.echo(f"{finding.level:8}{shown}")
         seen.append(finding)
     return seen
 

@@ -155,7 +155,7 @@ class FileTransport(Transport, Protocol):
     def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:
         """The contents of small files, in one round trip; of a larger one its first ``most`` bytes.
 
-        A file that is not there, or is no regular one, is not in the answer.
+        A file that is not there, is no regular one, or cannot be read, is not in the answer.
         """
 
     def get_part(self, source: str, offset: int, most: int, timeout: float) -> bytes:

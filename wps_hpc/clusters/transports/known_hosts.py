@@ -61,7 +61,7 @@ class KnownHosts:
         return tuple(dict.fromkeys(line.kind for line in self._of(host, port) if not line.revoked))
 
     def judge(self, host: str, port: int, key: bytes) -> Verdict:
-        """Whether a key that a host has shown is one of its own. Revoked is a key whatever host shows it."""
+        """Whether a key that a host has shown is one of its own; revoked goes before known."""
         known = list(self._of(host, port))
         if any(line.revoked and line.key == key for line in known):
             return Verdict.REVOKED
@@ -82,11 +82,22 @@ def host_name(host: str, port: int) -> str:
 
 def note(file: Path, host: str, port: int, kind: str, key: bytes) -> None:
     """Add a host's key to a file; raises OSError."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     line = f"{host_name(host, port)} {kind} {base64.b64encode(key).decode()}\n"
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "ab") as stream:
+    with os.fdopen(opened(file), "ab") as stream:
+        stream.write(b"" if _whole(file) else b"\n")
         stream.write(line.encode())
+
+
+def opened(file: Path) -> int:
+    """A descriptor to add to a file, which is made where it is missing; raises OSError."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _whole(file: Path) -> bool:
+    """Whether the last line has an end: what is added would make both unreadable, and any key be accepted again."""
+    text = file.read_bytes()
+    return not text or text.endswith(b"\n")
 
 
 def _lines(file: Path) -> Iterator[_Line]:
@@ -114,7 +125,7 @@ def _line(text: str) -> _Line | None:
         return None
     try:
         return _Line(words[0], words[1], base64.b64decode(words[2], validate=True), marker == _REVOKED)
-    except binascii.Error:
+    except ValueError:  # no Base64, or not even ASCII
         return None
 
 

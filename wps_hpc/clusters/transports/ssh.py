@@ -93,6 +93,9 @@ class SshTransport(CommandFiles):
                     text = f"{self.where} gives no more sessions (MaxSessions): lower ssh.max_channels ({error})"
                     raise TransportError(text, may_have_run=False) from error
                 time.sleep(_BUSY_PAUSE)
+            except (OSError, RuntimeError) as error:  # this host has no descriptors, threads or room left
+                text = f"{self.where}: {exchange.command.argv[0]}: {error}"
+                raise TransportError(text, may_have_run=exchange.may_have_run) from error
 
     @abstractmethod
     def converse(self, exchange: Exchange, deadline: float) -> None:
@@ -145,6 +148,6 @@ class SshTransport(CommandFiles):
 
 def shell_ended(where: str, exchange: Exchange) -> TransportError:
     """The account's shell ended before it came to the command."""
-    said = f": {exchange.noise}" if exchange.noise else ""
+    said = f": {' '.join(exchange.noise.split())}" if exchange.noise else ""
     text = f"{where}: the account's shell ended before it ran {exchange.command.argv[0]}{said}"
     return TransportError(text, may_have_run=False)

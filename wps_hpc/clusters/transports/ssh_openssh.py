@@ -20,7 +20,7 @@ from pathlib import Path
 
 from wps_hpc import config
 from wps_hpc.clusters.environment import clean_environment
-from wps_hpc.clusters.transports import ssh_words
+from wps_hpc.clusters.transports import known_hosts, ssh_words
 from wps_hpc.clusters.transports.remote import Exchange
 from wps_hpc.clusters.transports.ssh import NoConnection, NoSession, NotBegun, SshTransport, shell_ended
 
@@ -105,7 +105,7 @@ class OpenSshTransport(SshTransport):
     def _late(self, exchange: Exchange) -> None:
         if exchange.may_have_run:
             raise self.overdue(exchange, "had not ended in time")
-        raise NotBegun("no answer")
+        raise NotBegun(exchange.silence)
 
     def _ended(self, process: subprocess.Popen[bytes], exchange: Exchange) -> None:
         """Both streams are over, and the end was not seen."""
@@ -113,12 +113,13 @@ class OpenSshTransport(SshTransport):
             raise self.overdue(exchange, "was cut off: its end was not seen")
         if process.wait() != _FAILED:
             raise shell_ended(self.where, exchange)
-        if _NO_SESSION.search(exchange.noise.encode()):
-            raise NoSession(exchange.noise)
+        said = " ".join(exchange.noise.split())
+        if _NO_SESSION.search(said.encode()):
+            raise NoSession(said)
         if self.settings.control_path is not None:
             text = f"nobody has opened a connection at ssh.control_path {self.settings.control_path}"
-            raise NoConnection(f"{self.where}: {text} ({exchange.noise})")
-        raise NotBegun(f"the connection was lost ({exchange.noise})")
+            raise NoConnection(f"{self.where}: {text} ({said})")
+        raise NotBegun(f"the connection was lost ({said})")
 
     def _connected(self, deadline: float) -> Path:
         """The socket of a connection that is open, as far as can be seen."""
@@ -141,6 +142,7 @@ class OpenSshTransport(SshTransport):
 
     def _opened_at(self, control: Path, seconds: float) -> Path:
         """Open a connection in the background; raises NoConnection."""
+        self._can_note()
         words = ("-M", "-N", "-f", "-S", str(control), "-o", f"ControlPersist={_IDLE_SECONDS}")
         deadline = time.monotonic() + seconds
         code, said = self._tried_to_open(words, seconds)
@@ -150,6 +152,17 @@ class OpenSshTransport(SshTransport):
         if code != 0:
             raise NoConnection(f"{self.where}: {ssh_words.of_openssh(said)}{self._unusable(said)}")
         return control
+
+    def _can_note(self) -> None:
+        """ssh goes on where it cannot note a new key, and so would trust any key, each time; raises NoConnection."""
+        if self.settings.host_key_policy != "accept-new":
+            return
+        file = self.settings.known_hosts[0] if self.settings.known_hosts else Path("~/.ssh/known_hosts").expanduser()
+        try:
+            os.close(known_hosts.opened(file))
+        except OSError as error:
+            text = f"the host key could not be noted in {file}: {error.strerror}"
+            raise NoConnection(f"{self.where}: {text}") from error
 
     def _tried_to_open(self, words: Sequence[str], seconds: float) -> tuple[int, str]:
         """ssh's exit code, once it has one or is in the background, and what it said."""
@@ -193,7 +206,8 @@ class OpenSshTransport(SshTransport):
 
     def _own_folder(self) -> Path:
         with self._lock:
-            if self._folder is None:
+            # What cleans a temporary folder may have taken it.
+            if self._folder is None or not self._folder.is_dir():
                 above = tempfile.gettempdir()
                 above = above if len(above) < _LONGEST_FOLDER - 20 else "/tmp"
                 self._folder = Path(tempfile.mkdtemp(prefix="wps-hpc-ssh-", dir=above))

@@ -7,7 +7,6 @@ has to log in with a second factor, ``ssh_openssh`` is the transport to take.
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import getpass
 import logging
@@ -23,9 +22,11 @@ from typing import Any
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
+from paramiko.agent import AgentSSH
 
 from wps_hpc import config
 from wps_hpc.clusters.transports import known_hosts, ssh_words
+from wps_hpc.clusters.transports.base import TransportError
 from wps_hpc.clusters.transports.known_hosts import KnownHosts, Verdict
 from wps_hpc.clusters.transports.remote import Exchange
 from wps_hpc.clusters.transports.ssh import NoConnection, NoSession, NotBegun, SshTransport, shell_ended
@@ -43,6 +44,8 @@ _CHUNK = 1 << 15
 _FULL_SECONDS = 0.05
 #: After a deadline a thread that hangs in the library is let go by closing the connection. Seconds.
 _WATCHDOG_SECONDS = 1.0
+#: An agent that does not say in so long what it has is left out. Seconds.
+_AGENT_SECONDS = 5.0
 #: «No more sessions», of the reasons for which a channel is not opened (RFC 4254 §5.1): OpenSSH says «connect failed».
 _REFUSALS = frozenset({1, 2, 4})
 
@@ -116,7 +119,10 @@ class ParamikoTransport(SshTransport):
         with link.used(), _watchdog(link, deadline):
             try:
                 self._converse(link, exchange, deadline)
-            except (paramiko.SSHException, OSError, EOFError) as error:
+            except (TransportError, NoSession):
+                raise
+            # Whatever the host has sent, the library raises here what it stumbled over: it may be anything.
+            except Exception as error:
                 if exchange.may_have_run:
                     raise self.overdue(exchange, f"was cut off: {error or 'the connection was lost'}") from error
                 self._drop(link)
@@ -136,13 +142,13 @@ class ParamikoTransport(SshTransport):
         channel.settimeout(_FULL_SECONDS)
         closed_input = False
         while not exchange.done:
-            if _drain(channel, exchange):
-                continue
-            if _over(channel):
-                self._ended(exchange)
             limit = deadline if exchange.begun else begin_by
             if time.monotonic() >= limit:
                 self._late(exchange)
+            if _drain(channel, exchange):
+                continue
+            if _over(channel):
+                self._ended(channel, exchange)
             if len(exchange.unsent):
                 _send(channel, exchange)
             elif exchange.all_sent and not closed_input:
@@ -151,15 +157,17 @@ class ParamikoTransport(SshTransport):
             else:
                 _wait(channel, limit)
 
-    def _ended(self, exchange: Exchange) -> None:
-        if exchange.begun:
+    def _ended(self, channel: paramiko.Channel, exchange: Exchange) -> None:
+        if exchange.may_have_run:
             raise self.overdue(exchange, "was cut off: its end was not seen")
+        if not channel.eof_received:
+            raise paramiko.SSHException("it was cut")
         raise shell_ended(self.where, exchange)
 
     def _late(self, exchange: Exchange) -> None:
         if exchange.may_have_run:
             raise self.overdue(exchange, "had not ended in time")
-        raise paramiko.SSHException("no answer")
+        raise paramiko.SSHException(exchange.silence)
 
     def _connected(self, deadline: float) -> _Link:
         link = self._link
@@ -184,7 +192,7 @@ class ParamikoTransport(SshTransport):
         except _CannotOpen as error:
             _close(through)
             raise NoConnection(f"{self.where}: {error}") from error
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except Exception as error:  # as in converse
             _close(through)
             raise NoConnection(f"{self.where}: {ssh_words.unreachable(error)}") from error
         through[-1].set_keepalive(self.settings.keepalive_seconds)
@@ -229,16 +237,16 @@ class ParamikoTransport(SshTransport):
         try:
             known_hosts.note(file, hop.host, hop.port, key.get_name(), key.asbytes())
         except OSError as error:
-            raise _CannotOpen(f"the host key cannot be noted in {file}: {error.strerror}") from error
+            raise _CannotOpen(f"the host key could not be noted in {file}: {error.strerror}") from error
         log.warning("%s: a new host key is trusted from now on: %s", hop, key.fingerprint)
 
     def _log_in(self, transport: paramiko.Transport, hop: ssh_words.Hop, deadline: float) -> None:
-        transport.auth_timeout = _left(deadline)
         problems: list[str] = []
         offered = 0
         with contextlib.closing(_Agent(self.settings.agent)) as agent:
             for key in (*self._keys(problems), *agent.keys):
                 offered += 1
+                transport.auth_timeout = _left(deadline)
                 try:
                     left = transport.auth_publickey(hop.user, key)
                 except paramiko.AuthenticationException:
@@ -264,7 +272,7 @@ class ParamikoTransport(SshTransport):
         """The certificates that are this key's: they contain its public half, without the name of its kind."""
         public = key.asbytes()[4 + len(key.get_name()) :]
         for path in (file.with_name(f"{file.name}-cert.pub"), *self.settings.certificate_files):
-            with contextlib.suppress(OSError, IndexError, binascii.Error):
+            with contextlib.suppress(OSError, IndexError, ValueError):
                 if public in base64.b64decode(path.read_text().split()[1]):
                     yield path
 
@@ -275,16 +283,27 @@ class _Agent:
     def __init__(self, wanted: bool) -> None:
         self._agent: Any = None
         self.keys: Sequence[paramiko.PKey] = ()
-        if wanted and os.environ.get("SSH_AUTH_SOCK"):
+        if wanted and (address := os.environ.get("SSH_AUTH_SOCK")):
             try:
-                self._agent = paramiko.Agent()
-                self.keys = self._agent.get_keys()
+                self._ask(address)
             except (paramiko.SSHException, OSError) as error:
                 log.warning("the ssh-agent is of no use: %s", error)
 
+    def _ask(self, address: str) -> None:
+        """As the library does, but not for ever."""
+        with contextlib.ExitStack() as on_failure:
+            connection = on_failure.enter_context(socket.socket(socket.AF_UNIX))
+            connection.settimeout(_AGENT_SECONDS)
+            connection.connect(address)
+            self._agent = AgentSSH()
+            self._agent._connect(connection)
+            connection.settimeout(None)  # to sign, it may ask a person
+            self.keys = self._agent.get_keys()
+            on_failure.pop_all()
+
     def close(self) -> None:
         if self._agent is not None:
-            self._agent.close()
+            self._agent._close()
 
 
 def _home_keys() -> Iterator[Path]:
@@ -359,8 +378,13 @@ def _over(channel: paramiko.Channel) -> bool:
 
 def _send(channel: paramiko.Channel, exchange: Exchange) -> None:
     exchange.sending()
-    with contextlib.suppress(TimeoutError):
+    try:
         exchange.sent(channel.send(bytes(exchange.unsent[:_CHUNK])))
+    except TimeoutError:
+        return
+    except OSError:
+        if not channel.closed:  # else the command has ended meanwhile, and what it said is still to be read
+            raise
 
 
 def _wait(channel: paramiko.Channel, deadline: float) -> None:

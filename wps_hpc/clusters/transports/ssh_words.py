@@ -19,6 +19,7 @@ NOT_LET_IN = "none of the keys is accepted"
 OPEN_TO_OTHERS = "can be read by others"
 NO_SUCH_HOST = "there is no host of that name"
 REFUSED = "nothing listens there (connection refused)"
+NOT_BEHIND = "the host to go through (ssh.proxy_jump) cannot reach it"
 NO_ANSWER = "the login node did not answer in time"
 
 _KEYS: Mapping[Verdict, str] = {
@@ -36,6 +37,7 @@ _SAID: Sequence[tuple[re.Pattern[str], str]] = tuple(
         (r"UNPROTECTED PRIVATE KEY FILE|bad permissions", f"a key {OPEN_TO_OTHERS}: chmod 600 it"),
         (r"Permission denied|Too many authentication failures", NOT_LET_IN),
         (r"Could not resolve hostname", NO_SUCH_HOST),
+        (r"stdio forwarding failed", NOT_BEHIND),
         (r"Connection refused", REFUSED),
         (r"timed out|timeout", NO_ANSWER),
     )
@@ -80,6 +82,8 @@ def unreachable(error: BaseException) -> str:
         return NO_SUCH_HOST
     if isinstance(error, ConnectionRefusedError):
         return REFUSED
+    if "Connect failed" in str(error) or "Administratively prohibited" in str(error):
+        return NOT_BEHIND
     if isinstance(error, TimeoutError) or "Timeout" in str(error) or "banner" in str(error):
         return NO_ANSWER
     return str(error) or type(error).__name__
