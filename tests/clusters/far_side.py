@@ -100,6 +100,10 @@ class FarSide:
             raise Unreadable("list folders: Permission denied")
         return {name: tuple(_listed(Path(name), "", depth)) for name in folders if Path(name).is_dir()}
 
+    def open_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> None:
+        """See ``FileTransport``: what is closed here, somebody else has closed."""
+        self._begin("open_folders")
+
     def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:
         """See ``FileTransport``."""
         if not files:

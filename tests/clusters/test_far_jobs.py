@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -524,6 +525,43 @@ def test_a_job_that_closes_its_folder_hides_no_other(rounds: FarRounds) -> None:
     assert not states[3].final and "cannot be read" in str(rounds.site.job(jobs[3].id).reason)
     rounds.far.closed = set()
     watched(rounds, jobs[3], JobState.SUCCEEDED)
+
+
+def test_outputs_that_a_job_has_closed_are_refused_after_some_patience(rounds: FarRounds) -> None:
+    (job,) = rounds.submit()
+    rounds.wrote_files(job, answer=b"42")
+    rounds.far.closed = {rounds.left_in(job).attempt(1).outputs}
+    rounds.batch.say(DONE)
+    long_time(rounds)
+    failed = watched(rounds, job, JobState.FAILED)
+    assert failed.failure is not None and failed.failure.cause == "bad output"
+
+
+def test_a_worker_that_was_frozen_in_a_download_adds_nothing_to_a_result(
+    rounds: FarRounds, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had asked for before it lost its lease comes when the next worker has fetched all."""
+    (job,) = rounds.submit()
+    rounds.wrote_files(job, answer=TEXT)
+    rounds.batch.say(DONE)
+    frozen, thawed, get_part = threading.Event(), threading.Event(), rounds.far.get_part
+
+    def freezing(source: str, offset: int, most: int, timeout: float) -> bytes:
+        content = get_part(source, offset, most, timeout)
+        if source.endswith("answer") and offset == 3000 and not frozen.is_set():
+            frozen.set()
+            assert thawed.wait(30)
+        return content
+
+    former = rounds.watcher.mirror
+    assert former is not None
+    monkeypatch.setattr(rounds.far, "get_part", freezing)
+    until(frozen.is_set, rounds.watch)
+    rounds.start()
+    watched(rounds, job, JobState.SUCCEEDED)
+    thawed.set()
+    former._pool.shutdown(wait=True)
+    assert output(rounds, job, "answer") == TEXT
 
 
 def test_a_folder_that_somebody_has_removed_makes_a_lost_job(rounds: FarRounds) -> None:

@@ -140,12 +140,20 @@ class Depot:
         """A job may have closed its folder to its own account: that must not hide what the others have left."""
         try:
             return self._listed(folders, depth=_ATTEMPT_DEPTH)
-        except Unreadable as error:
+        except Unreadable:
             if len(folders) == 1:
-                log.warning("%s", error)
-                return {folders[0]: None}
+                return self._reopened(folders[0])
         half = len(folders) // 2
         return {**self._apart(folders[:half]), **self._apart(folders[half:])}
+
+    def _reopened(self, folder: str) -> Mapping[str, tuple[Listed, ...] | None]:
+        """Its account may open it again: otherwise its job would never end."""
+        self.transport.open_folders([folder], self.timeout, _ATTEMPT_DEPTH)
+        try:
+            return self._listed([folder], depth=_ATTEMPT_DEPTH)
+        except Unreadable as error:
+            log.warning("%s", error)
+            return {folder: None}
 
     def holds(self, job_id: str, path: str) -> bool:
         """Whether a job's folder, which has to be there, has that regular file, not deeper than an attempt's own."""

@@ -152,6 +152,9 @@ class FileTransport(Transport, Protocol):
         is said then, not even of the others.
         """
 
+    def open_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> None:
+        """Let the account look into its own folders, as deep as ``list_folders`` does; what it cannot open stays."""
+
     def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:
         """The contents of small files, in one round trip; of a larger one its first ``most`` bytes.
 

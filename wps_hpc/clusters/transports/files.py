@@ -38,11 +38,21 @@ _KINDS = {"f": Kind.FILE, "d": Kind.FOLDER}
 #: In no language but the one that is read here.
 _PLAIN = (("LC_ALL", "C"),)
 
-_EACH = 'for p; do if [ -L "$p" ]; then echo -; elif [ -f "$p" ]; then {}; else echo -; fi; done'
+_EACH = 'for p; do if [ -L "$p" ]; then echo -; elif [ -f "$p" ] && [ -r "$p" ]; then {}; else echo -; fi; done'
 _READ = _EACH.format('printf +; head -c {most} "$p" | base64 | tr -d "\\n"; echo')
 _HASH = _EACH.format('sha256sum <"$p"')
 _LIST = 'exec find "$@" -maxdepth {depth} -printf "%H\\0%P\\0%y\\0%s\\0%T@\\0"'
-_PART = f'if [ -L "$1" ] || [ ! -f "$1" ]; then exit {_ABSENT}; fi; exec <"$1" || exit 1; tail -c "+$2" | head -c "$3"'
+_PART = (
+    f'if [ -L "$1" ] || [ ! -f "$1" ] || [ ! -r "$1" ]; then exit {_ABSENT}; fi; '
+    'exec <"$1" || exit 1; tail -c "+$2" | head -c "$3"'
+)
+#: Each folder is opened before find goes into it.
+_OPEN = 'exec find "$@" -maxdepth {depth} -type d ! -perm -u+rwx -exec chmod u+rwx {{}} ";"'
+#: A job may leave folders that its own account cannot write to, or look into.
+_REMOVE = (
+    'rm -rf -- "$@" 2>/dev/null && exit; '
+    'find "$@" -type d ! -perm -u+rwx -exec chmod u+rwx {} ";" 2>/dev/null; exec rm -rf -- "$@"'
+)
 #: Sizes, modes, drafts and targets; the contents follow each other on standard input, which may have been cut off.
 _UNPACK = (
     'umask 077; while [ $# -gt 3 ]; do if [ "$1" -gt 0 ]; then dd bs="$1" count=1 iflag=fullblock status=none of="$3"; '
@@ -157,6 +167,11 @@ class CommandFiles(ABC):
             raise Unreadable(str(_failed("list folders", output)))
         return _listed(output.stdout, folders)
 
+    def open_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> None:
+        """See ``FileTransport.open_folders``."""
+        if folders:
+            self._output(_OPEN.format(depth=int(depth) - 1), folders, timeout)
+
     def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:
         """See ``FileTransport.read_many``."""
         lines = self._for_each(_READ.format(most=int(most)), files, timeout).splitlines()
@@ -171,7 +186,7 @@ class CommandFiles(ABC):
         command = Command(("sh", "-c", _PART, "sh", source, str(offset + 1), str(most)), b"", _PLAIN)
         output = self.output(command, timeout)
         if output.exit_code == _ABSENT:
-            raise NoSuchFile(f"{source} is not there, or is no regular file")
+            raise NoSuchFile(f"{source} is not there, is no regular file, or cannot be read")
         return _checked(f"get {source}", output).stdout
 
     def checksums(self, files: Sequence[str], timeout: float) -> Mapping[str, str]:
@@ -181,7 +196,7 @@ class CommandFiles(ABC):
 
     def remove_trees(self, paths: Sequence[str], timeout: float) -> None:
         """See ``FileTransport.remove_trees``."""
-        self._for_each('exec rm -rf -- "$@"', paths, timeout)
+        self._for_each(_REMOVE, paths, timeout)
 
     def _for_each(self, script: str, paths: Sequence[str], timeout: float) -> bytes:
         """What a script prints that has all of these paths as its arguments, in as many runs as it takes."""
