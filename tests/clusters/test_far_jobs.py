@@ -237,6 +237,20 @@ def test_a_lost_answer_is_settled_by_the_claim_on_the_cluster(rounds: FarRounds)
     assert rounds.batch.count("submit") == 1
 
 
+def test_a_lost_answer_of_a_job_whose_folder_was_removed_ends_as_lost(rounds: FarRounds) -> None:
+    """It may have run, and have removed the folder itself: nothing runs twice, and nobody waits for ever."""
+    rounds.batch.lost_answers = [False]
+    job = rounds.site.mark("one")
+    rounds.dispatch_until(lambda: rounds.site.job(job.id).state is JobState.SUBMITTING)
+    shutil.rmtree(rounds.left_in(job).path)
+    rounds.pass_time(60)
+    rounds.dispatcher.round()
+    long_time(rounds)
+    failed = watched(rounds, job, JobState.FAILED)
+    assert failed.failure is not None and failed.failure.cause == "lost"
+    assert rounds.batch.count("submit") == 1
+
+
 # --- while jobs run --------------------------------------------------------------------------------------------------
 
 

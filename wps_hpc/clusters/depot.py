@@ -155,11 +155,15 @@ class Depot:
             log.warning("%s", error)
             return {folder: None}
 
-    def holds(self, job_id: str, path: str) -> bool:
-        """Whether a job's folder, which has to be there, has that regular file, not deeper than an attempt's own."""
-        listed = self.list_jobs([job_id]).get(job_id)
+    def may_hold(self, job_id: str, path: str) -> bool:
+        """Whether a job's folder has that regular file, not deeper than an attempt's own, or is not there any more:
+        then nobody can tell."""
+        found = self.list_jobs([job_id])
+        if job_id not in found:
+            return True
+        listed = found[job_id]
         if listed is None:
-            raise TransportError(f"{self.folder(job_id)} is not there, or cannot be read", may_have_run=False)
+            raise TransportError(f"{self.folder(job_id)} cannot be read", may_have_run=False)
         return any(entry.path == path and entry.kind is Kind.FILE for entry in listed)
 
     def read_many(self, files: Mapping[str, Sequence[str]], most: int) -> Mapping[tuple[str, str], bytes]:
