@@ -270,6 +270,18 @@ def test_one_listing_serves_all_jobs_and_only_what_changed_is_read(rounds: FarRo
     assert rounds.far.carried - before == rounds.left_in(jobs[2]).attempt(1).status.stat().st_size
 
 
+def test_what_nobody_looks_at_is_not_listed(rounds: FarRounds) -> None:
+    """A job that leaves a million files beside its own must not slow the others down."""
+    (job,) = rounds.submit()
+    rounds.wrote_files(job, answer=b"42")
+    for number in range(100):
+        (rounds.left_in(job).attempt(1).path / f"junk-{number}").touch()
+    assert rounds.cluster.depot is not None
+    listed = rounds.cluster.depot.list_jobs([job.id])[job.id]
+    assert listed is not None
+    assert {Path(entry.path).name for entry in listed} == {"claim", "result.json", "status.xml", "outputs"}
+
+
 def test_nothing_is_listed_for_jobs_that_wait(rounds: FarRounds) -> None:
     rounds.submit(2)
     rounds.batch.say(QUEUED)

@@ -260,3 +260,19 @@ def test_trees_with_closed_folders_are_removed(folder: Path, mode: int) -> None:
     folder.chmod(mode)
     _Account().remove_trees([str(folder), str(folder.parent / "missing")], SECONDS)
     assert not folder.exists()
+
+
+def test_a_listing_of_what_is_wanted_only(folder: Path) -> None:
+    """A job may leave any number of other files, of any name."""
+    attempt = folder / "attempts" / "12"
+    attempt.mkdir(parents=True)
+    (folder / "empty").mkdir()
+    for name in ("status.xml", "statusXxml", "two\nstatus.xml", *(f"other-{number}" for number in range(500))):
+        (attempt / name).touch()
+    asked = [str(folder), str(folder / "empty"), str(folder / "open"), str(folder / "missing")]
+    only = r"(attempts/[1-9][0-9]?/status\.xml|closed)"
+    found = _Account().list_folders(asked, SECONDS, 3, only)
+    assert {name: {entry.path for entry in entries} for name, entries in found.items()} == {
+        asked[0]: {"attempts/12/status.xml", "closed"},
+        asked[1]: set(),
+    }

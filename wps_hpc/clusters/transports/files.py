@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import shlex
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +42,12 @@ _PLAIN = (("LC_ALL", "C"),)
 _EACH = 'for p; do if [ -L "$p" ]; then echo -; elif [ -f "$p" ] && [ -r "$p" ]; then {}; else echo -; fi; done'
 _READ = _EACH.format('printf +; head -c {most} "$p" | base64 | tr -d "\\n"; echo')
 _HASH = _EACH.format('sha256sum <"$p"')
-_LIST = 'exec find "$@" -maxdepth {depth} -printf "%H\\0%P\\0%y\\0%s\\0%T@\\0"'
+_PRINT = '-printf "%H\\0%P\\0%y\\0%s\\0%T@\\0"'
+_LIST = f'exec find "$@" -maxdepth {{depth}} {_PRINT}'
+_LIST_ONLY = (
+    f'find "$@" -maxdepth 0 {_PRINT}; top=$?; find "$@" -mindepth 1 -maxdepth {{depth}} '
+    f"-regextype posix-extended -regex {{only}} {_PRINT} && exit $top"
+)
 _PART = (
     f'if [ -L "$1" ] || [ ! -f "$1" ] || [ ! -r "$1" ]; then exit {_ABSENT}; fi; '
     'exec <"$1" || exit 1; tail -c "+$2" | head -c "$3"'
@@ -157,11 +163,14 @@ class CommandFiles(ABC):
         except TransportError:
             return  # of an operation that has failed already; what is left is told by its name
 
-    def list_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> Mapping[str, tuple[Listed, ...]]:
+    def list_folders(
+        self, folders: Sequence[str], timeout: float, depth: int = 1, only: str | None = None
+    ) -> Mapping[str, tuple[Listed, ...]]:
         """See ``FileTransport.list_folders``."""
         if not folders:
             return {}
-        output = self._output(_LIST.format(depth=int(depth)), folders, timeout)
+        script = _LIST if only is None else _LIST_ONLY
+        output = self._output(script.format(depth=int(depth), only=shlex.quote(f".*/{only}")), folders, timeout)
         complaints = [line for line in output.stderr.splitlines() if not line.endswith(b"No such file or directory")]
         if complaints or (output.exit_code != 0 and not output.stderr):
             raise Unreadable(str(_failed("list folders", output)))
