@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import time
@@ -93,12 +94,26 @@ class FarSide:
             draft.replace(target)
             self.sent.append(target)
 
-    def list_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> Mapping[str, tuple[Listed, ...]]:
+    def list_folders(
+        self, folders: Sequence[str], timeout: float, depth: int = 1, only: str | None = None
+    ) -> Mapping[str, tuple[Listed, ...]]:
         """See ``FileTransport``."""
         self._begin("list_folders")
         if any(Path(name) in self.closed for name in folders):
             raise Unreadable("list folders: Permission denied")
-        return {name: tuple(_listed(Path(name), "", depth)) for name in folders if Path(name).is_dir()}
+        return {
+            name: tuple(
+                entry
+                for entry in _listed(Path(name), "", depth)
+                if only is None or re.fullmatch(f".*/{only}", f"{name}/{entry.path}", re.DOTALL)
+            )
+            for name in folders
+            if Path(name).is_dir()
+        }
+
+    def open_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> None:
+        """See ``FileTransport``: what is closed here, somebody else has closed."""
+        self._begin("open_folders")
 
     def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:
         """See ``FileTransport``."""

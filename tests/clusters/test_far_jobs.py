@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -236,6 +237,20 @@ def test_a_lost_answer_is_settled_by_the_claim_on_the_cluster(rounds: FarRounds)
     assert rounds.batch.count("submit") == 1
 
 
+def test_a_lost_answer_of_a_job_whose_folder_was_removed_ends_as_lost(rounds: FarRounds) -> None:
+    """It may have run, and have removed the folder itself: nothing runs twice, and nobody waits for ever."""
+    rounds.batch.lost_answers = [False]
+    job = rounds.site.mark("one")
+    rounds.dispatch_until(lambda: rounds.site.job(job.id).state is JobState.SUBMITTING)
+    shutil.rmtree(rounds.left_in(job).path)
+    rounds.pass_time(60)
+    rounds.dispatcher.round()
+    long_time(rounds)
+    failed = watched(rounds, job, JobState.FAILED)
+    assert failed.failure is not None and failed.failure.cause == "lost"
+    assert rounds.batch.count("submit") == 1
+
+
 # --- while jobs run --------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +268,18 @@ def test_one_listing_serves_all_jobs_and_only_what_changed_is_read(rounds: FarRo
     assert rounds.site.job(jobs[2].id).percent == 60
     assert (rounds.far.counted["list_folders"], rounds.far.counted["read_many"]) == (1, 1)
     assert rounds.far.carried - before == rounds.left_in(jobs[2]).attempt(1).status.stat().st_size
+
+
+def test_what_nobody_looks_at_is_not_listed(rounds: FarRounds) -> None:
+    """A job that leaves a million files beside its own must not slow the others down."""
+    (job,) = rounds.submit()
+    rounds.wrote_files(job, answer=b"42")
+    for number in range(100):
+        (rounds.left_in(job).attempt(1).path / f"junk-{number}").touch()
+    assert rounds.cluster.depot is not None
+    listed = rounds.cluster.depot.list_jobs([job.id])[job.id]
+    assert listed is not None
+    assert {Path(entry.path).name for entry in listed} == {"claim", "result.json", "status.xml", "outputs"}
 
 
 def test_nothing_is_listed_for_jobs_that_wait(rounds: FarRounds) -> None:
@@ -524,6 +551,43 @@ def test_a_job_that_closes_its_folder_hides_no_other(rounds: FarRounds) -> None:
     assert not states[3].final and "cannot be read" in str(rounds.site.job(jobs[3].id).reason)
     rounds.far.closed = set()
     watched(rounds, jobs[3], JobState.SUCCEEDED)
+
+
+def test_outputs_that_a_job_has_closed_are_refused_after_some_patience(rounds: FarRounds) -> None:
+    (job,) = rounds.submit()
+    rounds.wrote_files(job, answer=b"42")
+    rounds.far.closed = {rounds.left_in(job).attempt(1).outputs}
+    rounds.batch.say(DONE)
+    long_time(rounds)
+    failed = watched(rounds, job, JobState.FAILED)
+    assert failed.failure is not None and failed.failure.cause == "bad output"
+
+
+def test_a_worker_that_was_frozen_in_a_download_adds_nothing_to_a_result(
+    rounds: FarRounds, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had asked for before it lost its lease comes when the next worker has fetched all."""
+    (job,) = rounds.submit()
+    rounds.wrote_files(job, answer=TEXT)
+    rounds.batch.say(DONE)
+    frozen, thawed, get_part = threading.Event(), threading.Event(), rounds.far.get_part
+
+    def freezing(source: str, offset: int, most: int, timeout: float) -> bytes:
+        content = get_part(source, offset, most, timeout)
+        if source.endswith("answer") and offset == 3000 and not frozen.is_set():
+            frozen.set()
+            assert thawed.wait(30)
+        return content
+
+    former = rounds.watcher.mirror
+    assert former is not None
+    monkeypatch.setattr(rounds.far, "get_part", freezing)
+    until(frozen.is_set, rounds.watch)
+    rounds.start()
+    watched(rounds, job, JobState.SUCCEEDED)
+    thawed.set()
+    former._pool.shutdown(wait=True)
+    assert output(rounds, job, "answer") == TEXT
 
 
 def test_a_folder_that_somebody_has_removed_makes_a_lost_job(rounds: FarRounds) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,16 @@ from tests.services.sshd import Sshd
 from wps_hpc.clusters.connections import SSH_TRANSPORTS
 from wps_hpc.clusters.transports.base import (
     PIECE_BYTES,
+    Command,
     FileTransport,
     Kind,
     Listed,
     NoSuchFile,
     TransportError,
+    Unreadable,
 )
+from wps_hpc.clusters.transports.files import CommandFiles
+from wps_hpc.clusters.transports.remote import Output
 
 SECONDS = 60.0
 #: What a job folder's files may be called, or a mean job calls them.
@@ -208,3 +213,77 @@ def test_a_download_that_is_cut_off_leaves_nothing_and_goes_on_where_it_was(
             assert begun + rest == content
         finally:
             transport.close()
+
+
+class _Account(CommandFiles):
+    """The commands of a transport, as an account that permissions hold for."""
+
+    def output(self, command: Command, timeout: float) -> Output:
+        """As nobody, where the tests run as root."""
+        user = 65534 if os.geteuid() == 0 else None
+        done = subprocess.run(command.argv, input=command.stdin, capture_output=True, timeout=timeout, user=user)
+        return Output(done.returncode, done.stdout, done.stderr)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of that account, with two files in it, and a folder with one."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        top = Path(name)
+        (top / "job" / "inner").mkdir(parents=True)
+        for path in ("job/closed", "job/open", "job/inner/file"):
+            (top / path).write_bytes(b"some words")
+        for path in (top, *top.rglob("*")):
+            if os.geteuid() == 0:
+                os.chown(path, 65534, 65534)
+        yield top / "job"
+        subprocess.run(["chmod", "-R", "u+rwx", str(top)], check=True)
+
+
+def test_a_file_that_its_account_cannot_read_is_none(folder: Path) -> None:
+    """A job may have closed it: that is no fault of the connection, and nothing that all others have to wait for."""
+    files, closed, readable = _Account(), str(folder / "closed"), str(folder / "open")
+    (folder / "closed").chmod(0)
+    with pytest.raises(NoSuchFile):
+        files.get_part(closed, 0, 100, SECONDS)
+    assert files.read_many([closed, readable], 100, SECONDS) == {readable: b"some words"}
+    assert set(files.checksums([closed, readable], SECONDS)) == {readable}
+
+
+def test_folders_that_a_job_has_closed_are_opened(folder: Path) -> None:
+    files = _Account()
+    (folder / "inner").chmod(0)
+    folder.chmod(0)
+    with pytest.raises(Unreadable):
+        files.list_folders([str(folder)], SECONDS, 2)
+    files.open_folders([str(folder), str(folder / "missing")], SECONDS, 2)
+    found = files.list_folders([str(folder)], SECONDS, 2)[str(folder)]
+    assert {entry.path for entry in found} == {"closed", "open", "inner", "inner/file"}
+
+
+@pytest.mark.parametrize("mode", [0, 0o500])
+def test_trees_with_closed_folders_are_removed(folder: Path, mode: int) -> None:
+    """A copy of something read-only leaves such folders without any malice."""
+    (folder / "inner").chmod(mode)
+    folder.chmod(mode)
+    _Account().remove_trees([str(folder), str(folder.parent / "missing")], SECONDS)
+    assert not folder.exists()
+
+
+def test_a_listing_of_what_is_wanted_only(folder: Path) -> None:
+    """A job may leave any number of other files, of any name."""
+    attempt = folder / "attempts" / "12"
+    attempt.mkdir(parents=True)
+    (folder / "empty").mkdir()
+    for name in ("status.xml", "statusXxml", "two\nstatus.xml", *(f"other-{number}" for number in range(500))):
+        (attempt / name).touch()
+    asked = [str(folder), str(folder / "empty"), str(folder / "open"), str(folder / "missing")]
+    only = r"(attempts/[1-9][0-9]?/status\.xml|closed)"
+    found = _Account().list_folders(asked, SECONDS, 3, only)
+    assert {name: {entry.path for entry in entries} for name, entries in found.items()} == {
+        asked[0]: {"attempts/12/status.xml", "closed"},
+        asked[1]: set(),
+    }

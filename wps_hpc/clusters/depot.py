@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from joblauncher.failpoints import Failpoint, reach
-from joblauncher.formats.folder import JobFolder, job_path
+from joblauncher.formats.folder import AttemptFolder, JobFolder, job_path
 from joblauncher.formats.records import ListedFile
 from wps_hpc.clusters.transports.base import PIECE_BYTES, FileTransport, Kind, Listed, TransportError, Unreadable
 
@@ -26,6 +27,13 @@ log = logging.getLogger(__name__)
 _HASHED_A_SECOND = 20_000_000
 #: How deep below a job's folder the files of an attempt lie: ``attempts/<n>/<file>``.
 _ATTEMPT_DEPTH = 3
+_A = AttemptFolder(Path())
+_NAMES = (_A.claim, _A.exit, _A.status, _A.stdout, _A.stderr, _A.container_log, _A.result, _A.outputs)
+#: What is looked at while jobs run: a job may leave any number of other files.
+_LOOKED_AT = (
+    f"(attempts/[1-9][0-9]?[0-9]?/({'|'.join(re.escape(path.name) for path in _NAMES)})"
+    f"|{re.escape(JobFolder(Path()).batch_log.name)})"
+)
 #: Folders that are listed, and small files that are read, together.
 _LISTED_AT_ONCE, READ_AT_ONCE = 500, 50
 
@@ -124,7 +132,7 @@ class Depot:
     # While jobs run
 
     def list_jobs(self, job_ids: Sequence[str]) -> Mapping[str, tuple[Listed, ...] | None]:
-        """What lies in the folders of these jobs, as deep as an attempt's own files, in one round trip for all.
+        """What launchers and batch scripts left in the folders of these jobs, in one round trip for all.
 
         A job whose folder is not there is not in the answer; one whose folder cannot be read has None. Raises
         TransportError too when the whole tree is not there: then nothing can be said of any job.
@@ -139,19 +147,31 @@ class Depot:
     def _apart(self, folders: Sequence[str]) -> Mapping[str, tuple[Listed, ...] | None]:
         """A job may have closed its folder to its own account: that must not hide what the others have left."""
         try:
-            return self._listed(folders, depth=_ATTEMPT_DEPTH)
-        except Unreadable as error:
+            return self._listed(folders, _ATTEMPT_DEPTH, _LOOKED_AT)
+        except Unreadable:
             if len(folders) == 1:
-                log.warning("%s", error)
-                return {folders[0]: None}
+                return self._reopened(folders[0])
         half = len(folders) // 2
         return {**self._apart(folders[:half]), **self._apart(folders[half:])}
 
-    def holds(self, job_id: str, path: str) -> bool:
-        """Whether a job's folder, which has to be there, has that regular file, not deeper than an attempt's own."""
-        listed = self.list_jobs([job_id]).get(job_id)
+    def _reopened(self, folder: str) -> Mapping[str, tuple[Listed, ...] | None]:
+        """Its account may open it again: otherwise its job would never end."""
+        self.transport.open_folders([folder], self.timeout, _ATTEMPT_DEPTH)
+        try:
+            return self._listed([folder], _ATTEMPT_DEPTH, _LOOKED_AT)
+        except Unreadable as error:
+            log.warning("%s", error)
+            return {folder: None}
+
+    def may_hold(self, job_id: str, path: str) -> bool:
+        """Whether a job's folder has that regular file, not deeper than an attempt's own, or is not there any more:
+        then nobody can tell."""
+        found = self.list_jobs([job_id])
+        if job_id not in found:
+            return True
+        listed = found[job_id]
         if listed is None:
-            raise TransportError(f"{self.folder(job_id)} is not there, or cannot be read", may_have_run=False)
+            raise TransportError(f"{self.folder(job_id)} cannot be read", may_have_run=False)
         return any(entry.path == path and entry.kind is Kind.FILE for entry in listed)
 
     def read_many(self, files: Mapping[str, Sequence[str]], most: int) -> Mapping[tuple[str, str], bytes]:
@@ -211,10 +231,11 @@ class Depot:
         if unused:
             self.transport.remove_trees(unused, self.timeout)
 
-    def _listed(self, folders: Sequence[str], depth: int) -> Mapping[str, tuple[Listed, ...]]:
+    def _listed(self, folders: Sequence[str], depth: int, only: str | None = None) -> Mapping[str, tuple[Listed, ...]]:
         found: dict[str, tuple[Listed, ...]] = {}
         for start in range(0, len(folders), _LISTED_AT_ONCE):
-            found |= self.transport.list_folders(folders[start : start + _LISTED_AT_ONCE], self.timeout, depth)
+            some = folders[start : start + _LISTED_AT_ONCE]
+            found |= self.transport.list_folders(some, self.timeout, depth, only)
         return found
 
 

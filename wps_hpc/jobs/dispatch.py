@@ -281,13 +281,13 @@ class Dispatcher:
             self.store.apply(self.epoch, (), [SubmissionChange(submission.id, {"lookups": lookups})])
 
     def _claimed(self, job: Job) -> bool | None:
-        """Whether a launcher took the job's submission; None when that cannot be told now."""
+        """Whether a launcher took the job's submission, or may have; None when that cannot be told now."""
         folder = self.packer.folder(job)
         claim = folder.attempt(job.submission_number).claim
         if self.cluster.depot is None:
             return claim.exists()
         try:
-            return self.cluster.depot.holds(job.id, claim.relative_to(folder.path).as_posix())
+            return self.cluster.depot.may_hold(job.id, claim.relative_to(folder.path).as_posix())
         except TransportError as error:
             log.warning("job %s: cannot be looked for: %s", job.id, error)
             return None

@@ -32,7 +32,7 @@ from joblauncher.formats.records import Failure, RecordError, ResultRecord, load
 from joblauncher.formats.status import parse_status
 from joblauncher.formats.values import FileValue
 from wps_hpc.clusters.depot import Depot
-from wps_hpc.clusters.transports.base import PIECE_BYTES, Kind, Listed, NoSuchFile, TransportError
+from wps_hpc.clusters.transports.base import PIECE_BYTES, Kind, Listed, NoSuchFile, TransportError, Unreadable
 from wps_hpc.config import Settings
 from wps_hpc.jobs import shape
 from wps_hpc.jobs.job import Job
@@ -51,6 +51,7 @@ TRIES, SETTLES = 3, 2.0
 _LOG_MARGIN = 1_000
 #: Logs up to this size are read together, larger ones by what was added to each.
 _SHORT_LOG = 1 << 15
+_PART = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: What a name that a job chose may meet with here, if it is none that this disk can have.
 _NO_SUCH_NAME = frozenset(
@@ -316,6 +317,8 @@ class Mirror:
 
     def _settled(self) -> set[str]:
         """Take in fetches that have ended; the jobs that they were for."""
+        if self._stopped.is_set():
+            return set()  # one that was never begun has ended too
         done = [fetch for fetch in self._fetches.values() if not fetch.under_way and fetch.trouble is None]
         for fetch in done:
             del self._fetches[fetch.key]
@@ -329,7 +332,7 @@ class Mirror:
             self._committed.add(fetch.key)
         except _TooLarge as error:
             self._refuse(fetch, Failure("bad output", str(error), code="FileSizeExceeded"))
-        except (_Misfit, NoSuchFile) as error:
+        except (_Misfit, NoSuchFile, Unreadable) as error:
             trouble = self._doubted(fetch, error)
         except TransportError as error:
             log.warning("job %s: its results do not come: %s", fetch.job_id, error)
@@ -433,9 +436,11 @@ class Mirror:
         """One output: piece by piece into ``staging/``, on from where it was cut off, then under its name."""
         folder.staging.mkdir(mode=0o700, exist_ok=True)
         part = folder.staging / f"result-{fetch.attempt}-{value.sha256}"
-        with part.open("a+b") as stream:
+        # Not appended: a former worker that wakes up writes again what is there already, at the same place.
+        with os.fdopen(os.open(part, _PART, 0o600), "r+b") as stream:
             digest = _digest_so_far(stream.fileno(), value)
             have = os.fstat(stream.fileno()).st_size
+            stream.seek(have)
             fetch.arrived += have
             while have < (value.size or 0):
                 piece = self._piece(fetch, path, have, (value.size or 0) - have)

@@ -144,13 +144,19 @@ class FileTransport(Transport, Protocol):
         folders have to be there. Small files share one round trip. On a failure some may have arrived.
         """
 
-    def list_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> Mapping[str, tuple[Listed, ...]]:
+    def list_folders(
+        self, folders: Sequence[str], timeout: float, depth: int = 1, only: str | None = None
+    ) -> Mapping[str, tuple[Listed, ...]]:
         """What is in each of these folders, ``depth`` levels deep, in one round trip for all of them together.
 
         Called for all jobs of a cluster at once. A folder that is not there is not in the answer; an empty one is, with
         nothing. What goes away meanwhile is left out. Raises Unreadable when some of it cannot be looked into: nothing
-        is said then, not even of the others.
+        is said then, not even of the others. ``only`` is an extended regular expression for the end of a path, as POSIX
+        and Python have in common: what does not match is left out there, however much it is.
         """
+
+    def open_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> None:
+        """Let the account look into its own folders, as deep as ``list_folders`` does; what it cannot open stays."""
 
     def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:
         """The contents of small files, in one round trip; of a larger one its first ``most`` bytes.

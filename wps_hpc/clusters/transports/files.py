@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import shlex
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,11 +40,26 @@ _KINDS = {"f": Kind.FILE, "d": Kind.FOLDER}
 #: In no language but the one that is read here.
 _PLAIN = (("LC_ALL", "C"),)
 
-_EACH = 'for p; do if [ -L "$p" ]; then echo -; elif [ -f "$p" ]; then {}; else echo -; fi; done'
+_EACH = 'for p; do if [ -L "$p" ]; then echo -; elif [ -f "$p" ] && [ -r "$p" ]; then {}; else echo -; fi; done'
 _READ = _EACH.format('printf +; head -c {most} "$p" | base64 | tr -d "\\n"; echo')
 _HASH = _EACH.format('sha256sum <"$p"')
-_LIST = 'exec find "$@" -maxdepth {depth} -printf "%H\\0%P\\0%y\\0%s\\0%T@\\0"'
-_PART = f'if [ -L "$1" ] || [ ! -f "$1" ]; then exit {_ABSENT}; fi; exec <"$1" || exit 1; tail -c "+$2" | head -c "$3"'
+_PRINT = '-printf "%H\\0%P\\0%y\\0%s\\0%T@\\0"'
+_LIST = f'exec find "$@" -maxdepth {{depth}} {_PRINT}'
+_LIST_ONLY = (
+    f'find "$@" -maxdepth 0 {_PRINT}; top=$?; find "$@" -mindepth 1 -maxdepth {{depth}} '
+    f"-regextype posix-extended -regex {{only}} {_PRINT} && exit $top"
+)
+_PART = (
+    f'if [ -L "$1" ] || [ ! -f "$1" ] || [ ! -r "$1" ]; then exit {_ABSENT}; fi; '
+    'exec <"$1" || exit 1; tail -c "+$2" | head -c "$3"'
+)
+#: Each folder is opened before find goes into it.
+_OPEN = 'exec find "$@" -maxdepth {depth} -type d ! -perm -u+rwx -exec chmod u+rwx {{}} ";"'
+#: A job may leave folders that its own account cannot write to, or look into.
+_REMOVE = (
+    'rm -rf -- "$@" 2>/dev/null && exit; '
+    'find "$@" -type d ! -perm -u+rwx -exec chmod u+rwx {} ";" 2>/dev/null; exec rm -rf -- "$@"'
+)
 #: Sizes, modes, drafts and targets; the contents follow each other on standard input, which may have been cut off.
 _UNPACK = (
     'umask 077; while [ $# -gt 3 ]; do if [ "$1" -gt 0 ]; then dd bs="$1" count=1 iflag=fullblock status=none of="$3"; '
@@ -148,15 +164,23 @@ class CommandFiles(ABC):
         except TransportError:
             return  # of an operation that has failed already; what is left is told by its name
 
-    def list_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> Mapping[str, tuple[Listed, ...]]:
+    def list_folders(
+        self, folders: Sequence[str], timeout: float, depth: int = 1, only: str | None = None
+    ) -> Mapping[str, tuple[Listed, ...]]:
         """See ``FileTransport.list_folders``."""
         if not folders:
             return {}
-        output = self._output(_LIST.format(depth=int(depth)), folders, timeout)
+        script = _LIST if only is None else _LIST_ONLY
+        output = self._output(script.format(depth=int(depth), only=shlex.quote(f".*/{only}")), folders, timeout)
         complaints = [line for line in output.stderr.splitlines() if not line.endswith(b"No such file or directory")]
         if complaints or (output.exit_code != 0 and not output.stderr):
             raise Unreadable(str(_failed("list folders", output)))
         return _listed(output.stdout, folders)
+
+    def open_folders(self, folders: Sequence[str], timeout: float, depth: int = 1) -> None:
+        """See ``FileTransport.open_folders``."""
+        if folders:
+            self._output(_OPEN.format(depth=int(depth) - 1), folders, timeout)
 
     def read_many(self, files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:
         """See ``FileTransport.read_many``."""
@@ -175,7 +199,7 @@ class CommandFiles(ABC):
         command = Command(("sh", "-c", _PART, "sh", source, str(offset + 1), str(most)), b"", _PLAIN)
         output = self.output(command, timeout)
         if output.exit_code == _ABSENT:
-            raise NoSuchFile(f"{source} is not there, or is no regular file")
+            raise NoSuchFile(f"{source} is not there, is no regular file, or cannot be read")
         part = _checked(f"get {source}", output).stdout
         if len(part) > most:
             raise TransportError(f"get {source}: {len(part)} bytes came, {most} were wanted", may_have_run=False)
@@ -188,7 +212,7 @@ class CommandFiles(ABC):
 
     def remove_trees(self, paths: Sequence[str], timeout: float) -> None:
         """See ``FileTransport.remove_trees``."""
-        self._for_each('exec rm -rf -- "$@"', paths, timeout)
+        self._for_each(_REMOVE, paths, timeout)
 
     def _for_each(self, script: str, paths: Sequence[str], timeout: float) -> bytes:
         """What a script prints that has all of these paths as its arguments, in as many runs as it takes."""
