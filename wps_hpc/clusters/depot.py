@@ -27,11 +27,12 @@ log = logging.getLogger(__name__)
 _HASHED_A_SECOND = 20_000_000
 #: How deep below a job's folder the files of an attempt lie: ``attempts/<n>/<file>``.
 _ATTEMPT_DEPTH = 3
-_A = AttemptFolder(Path())
-_NAMES = (_A.claim, _A.exit, _A.status, _A.stdout, _A.stderr, _A.container_log, _A.result, _A.outputs)
+_A = AttemptFolder(Path("1"))
+_NAMES = (_A.claim, _A.exit, _A.status, _A.stdout, _A.stderr, _A.result, _A.outputs)
 #: What is looked at while jobs run: a job may leave any number of other files.
 _LOOKED_AT = (
-    f"(attempts/[1-9][0-9]?[0-9]?/({'|'.join(re.escape(path.name) for path in _NAMES)})"
+    f"(attempts/[1-9][0-9]?[0-9]?(/({'|'.join(re.escape(path.name) for path in _NAMES)})"
+    f"|[.]container/{_A.container_log.name})"
     f"|{re.escape(JobFolder(Path()).batch_log.name)})"
 )
 #: Folders that are listed, and small files that are read, together.
