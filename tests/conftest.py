@@ -31,6 +31,7 @@ def ogc_schemas() -> Path:
 CLUSTERS = ("slurm_cluster", "grid_engine")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group the tests, by the cluster that they need or else by file, for pytest-xdist's ``--dist loadgroup``."""
 
