@@ -2,8 +2,8 @@
 SHELL := /bin/bash -euo pipefail
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-# Two processes share the tests: most of the time is waiting for clusters.
-SHARED := -n 2 --dist loadgroup
+# Two processes share the files of tests: most of the time is waiting for clusters.
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 
 # Continuous integration has every service: there a missing one is a failure, not a skip.
 ifeq ($(CI),true)

@@ -27,21 +27,11 @@ def ogc_schemas() -> Path:
     return required_ogc_folder()
 
 
-#: A cluster is started once: what needs it runs in one process, and first, also where several processes share the work.
+#: The files of tests on these come first: they take the longest, which matters where two processes share the files.
 CLUSTERS = ("slurm_cluster", "grid_engine")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests, by the cluster that they need or else by file, for pytest-xdist's ``--dist loadgroup``."""
-
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            needed = [name for name in CLUSTERS if name in getattr(item, "fixturenames", ())]
-            item.add_marker(pytest.mark.xdist_group(needed[0] if needed else str(item.path)))
-    items.sort(key=_place)
-
-
-def _place(item: pytest.Item) -> int:
-    group = item.get_closest_marker("xdist_group")
-    return CLUSTERS.index(group.args[0]) if group is not None and group.args[0] in CLUSTERS else len(CLUSTERS)
+    """Files with tests on a cluster first, otherwise in their order."""
+    first = {item.path for item in items if not {*CLUSTERS}.isdisjoint(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path not in first)

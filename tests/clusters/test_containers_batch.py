@@ -29,13 +29,7 @@ class Contained:
     limited: Job
 
 
-SYSTEMS = [
-    pytest.param("slurm", marks=pytest.mark.xdist_group("slurm_cluster")),
-    pytest.param("gridengine", marks=pytest.mark.xdist_group("grid_engine")),
-]
-
-
-@pytest.fixture(scope="module", params=SYSTEMS)
+@pytest.fixture(scope="module", params=["slurm", "gridengine"])
 def contained(request: pytest.FixtureRequest, images: Path) -> Iterator[Contained]:
     """A site on each of them. The job with the time limit is submitted first, as it takes a minute."""
     system = made(request)
