@@ -539,7 +539,7 @@ class Cluster(Section):
     root: Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f\x7f]*$")] | None = Field(
         None,
         description="The path of storage.root on the nodes and the login node; default: the same as here.",
-        examples=["/work/wps-hpc"],
+        examples=["/scratch/wps-hpc"],
     )
     staging: Literal["shared", "sftp"] = Field(
         "shared",

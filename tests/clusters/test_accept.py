@@ -182,7 +182,7 @@ class TestAccounts:
             "transport": "ssh_openssh",
             "ssh": {"host": "login"},
             "staging": "sftp",
-            "root": "/work/{account}/wps",
+            "root": "/scratch/{account}/wps",
             "accounts": {"ann": "annie", "bob@example.org": "bob"},
         }
         settings = {"storage": {"root": tmp_path}, "clusters": {"hpc": cluster}, "default_cluster": "hpc"}

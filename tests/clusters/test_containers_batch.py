@@ -13,6 +13,7 @@ from tests.clusters.ordinary import OrdinarySite, ordinary_site
 from tests.clusters.site import until
 from tests.clusters.systems import GridEngineSystem, SlurmSystem
 from tests.clusters.test_containers import EXAMPLES, Seen, check_examples, looked, run_examples
+from tests.services import require
 from tests.services.gridengine import GridEngine
 from tests.services.slurm import Slurm
 from wps_hpc.jobs.job import Job, JobState
@@ -87,8 +88,8 @@ def test_the_examples_succeed(contained: Contained) -> None:
 @pytest.mark.parametrize("how", ["eat", "eat_all"])
 def test_too_much_memory_is_told_whoever_dies_of_it(contained: Contained, how: str) -> None:
     """The process alone; or the container's first process, and the launcher with it."""
-    if isinstance(contained.system, SlurmSystem) and not contained.system.memory_is_enforced:
-        pytest.skip("this machine does not let Slurm enforce memory")
+    enforced = not isinstance(contained.system, SlurmSystem) or contained.system.memory_is_enforced
+    require("memory enforcement by Slurm", enforced, "cgroups that this host lets Slurm use")
     site = contained.site
     job = site.execute("end", how="eat") if how == "eat" else site.execute("eat_all")
     ended = site.ended(job.id, 120)

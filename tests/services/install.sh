@@ -31,11 +31,15 @@ declare -A proof=(
   [openssh-server]="(ls /usr/sbin/sshd || ls $unpacked/openssh-server/usr/sbin/sshd) && command -v ssh ssh-keygen"
   [podman]='ls /usr/bin/{podman,newuidmap} /usr/sbin/{runc,iptables} /usr/lib/podman/{netavark,aardvark-dns}'
   [mmdebstrap]='command -v mmdebstrap'
+  [zsh]='command -v zsh'
+  [tcsh]='command -v tcsh'
+  [fish]='command -v fish'
+  [ksh]='command -v ksh'
 )
 # A Slurm with accounting. Where Debian would start its daemons, the tests' own ones still have their own ports.
 slurm=(munge slurm-client slurmctld slurmd slurmdbd slurm-wlm-basic-plugins slurm-wlm-mysql-plugin mariadb-server)
 
-[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque apptainer podman openssh-server mmdebstrap
+[ $# -gt 0 ] || set -- postgresql gdal-bin "${slurm[@]}" gridengine slurm-wlm-torque apptainer podman openssh-server mmdebstrap zsh tcsh fish ksh
 # What is unpacked for one name, and what is installed for it.
 declare -A unpacks=(
   [gridengine]='gridengine-master gridengine-exec gridengine-client gridengine-common gridengine-drmaa1.0'

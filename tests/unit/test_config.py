@@ -232,7 +232,7 @@ FAR = {
     "transport": "ssh_openssh",
     "ssh": {"host": "login", "user": "wps"},
     "staging": "sftp",
-    "root": "/work/wps",
+    "root": "/scratch/wps",
 }
 MAPPED = {**FAR, "root": "/home/{account}/wps", "accounts": {"ada@example.org": "ada"}}
 
@@ -273,7 +273,7 @@ def test_a_cluster_behind_a_login_node(tmp_path: Path, monkeypatch: pytest.Monke
         [clusters.hpc]
         scheduler = "slurm"
         transport = "ssh"
-        root = "/work/wps"
+        root = "/scratch/wps"
         [clusters.hpc.ssh]
         host = "login.example.org"
         identity_files = ["keys/id", "~/.ssh/id"]
@@ -282,7 +282,7 @@ def test_a_cluster_behind_a_login_node(tmp_path: Path, monkeypatch: pytest.Monke
         """,
     )
     cluster = load_settings(path).clusters["hpc"]
-    assert (cluster.transport, cluster.root) == ("ssh_paramiko", "/work/wps")
+    assert (cluster.transport, cluster.root) == ("ssh_paramiko", "/scratch/wps")
     assert cluster.ssh is not None
     assert cluster.ssh.identity_files == (tmp_path / "keys" / "id", tmp_path / "home" / ".ssh" / "id")
     assert cluster.ssh.known_hosts == (tmp_path / "known_hosts",)

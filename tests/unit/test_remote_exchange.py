@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.services import require
 from wps_hpc.clusters.transports.base import Command, NoSuchProgram, TransportError
 from wps_hpc.clusters.transports.remote import Exchange
 
@@ -107,8 +108,8 @@ WORDS += ("{a,b}", "^x", "#c", "a=~/x", "@x", "[a]", "?", "(x)", "<y", "x" * 40_
 @pytest.mark.parametrize("name", ["sh", "bash", "dash", "ksh", "zsh", "tcsh", "fish"])
 def test_words_arrive_as_they_are_whatever_the_accounts_shell(name: str, login_shell: bool, tmp_path: Path) -> None:
     shell = shutil.which(name)
-    if shell is None:
-        pytest.skip(f"there is no {name} here")
+    require(name, shell, "make services")
+    assert shell is not None
     exchange = Exchange(Command(("printf", "%s|", *WORDS)), 10, login_shell)
     begin, _ = words(exchange)
     environment = {**os.environ, "SHELL": shell, "HOME": str(tmp_path)}
@@ -124,8 +125,8 @@ def test_words_arrive_as_they_are_whatever_the_accounts_shell(name: str, login_s
 @pytest.mark.parametrize(("name", "file"), [("bash", ".bash_profile"), ("tcsh", ".login"), ("zsh", ".zprofile")])
 def test_a_login_shell_reads_its_profile(name: str, file: str, tmp_path: Path) -> None:
     shell = shutil.which(name)
-    if shell is None:
-        pytest.skip(f"there is no {name} here")
+    require(name, shell, "make services")
+    assert shell is not None
     (tmp_path / file).write_text("echo the profile\n")
     exchange = Exchange(Command(("true",)), 10, login_shell=True)
     begin, _ = words(exchange)

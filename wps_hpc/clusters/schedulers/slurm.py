@@ -195,7 +195,8 @@ class SlurmScheduler:
 def _fixed(order: JobOrder) -> dict[str, str]:
     """What every job of this server needs, whatever the site says.
 
-    Not ``--export=NONE``: that makes the node read the account's login files, and hold the job when they fail.
+    ``--export`` with names: a job gets those variables alone. The node reads the account's login files for it, as with
+    NONE (sbatch sets SLURM_GET_USER_ENV for both).
     """
     folder = JobFolder(Path(order.folder))
     return {
