@@ -126,9 +126,14 @@ run_slurmctld() {
   stay
 }
 
+# Images are mounted by ordinary accounts, to whom /dev/fuse is closed where the host has no udev. That of a host whose
+# root this is not (rootless podman) stays as it is.
+open_fuse() {
+  [ ! -c /dev/fuse ] || chmod 666 /dev/fuse 2>/dev/null || say "/dev/fuse is the host's own, and stays as it is"
+}
+
 run_slurmd() {
-  # Where there is no udev, this host's /dev/fuse is closed to ordinary accounts, and images are mounted by them.
-  [ ! -c /dev/fuse ] || chmod 666 /dev/fuse
+  open_fuse
   make_home
   start_munge
   await_that slurmctld scontrol ping

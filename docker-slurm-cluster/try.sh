@@ -58,7 +58,8 @@ await_health() {
 
 role_of() { case $1 in c[0-9]) echo slurmd ;; *) echo "$1" ;; esac; }
 
-queue() { inside login squeue --noheader --format='job %i of %u: %T on %N, %M' | grep RUNNING; }
+# What is shown is what was seen: asked again, the queue may be empty.
+in_the_queue() { queue=$(inside login squeue --noheader --format='job %i of %u: %T on %N, %M' | grep RUNNING); }
 
 document() { curl --fail --silent --show-error --max-time 30 "$1"; }
 
@@ -78,9 +79,9 @@ status=$(between 'statusLocation="' '"' <<<"$answer")
 [ -n "$status" ] || fail "the answer has no status location: $answer"
 echo "  $status"
 
-await_that "the job in Slurm's queue" queue
+await_that "the job in Slurm's queue" in_the_queue
 echo "in Slurm's queue:"
-queue | sed 's/^/  /'
+sed 's/^/  /' <<<"$queue"
 
 await_that "the job's end" finished
 grep -q ProcessSucceeded <<<"$answer" || fail "the job has failed: $answer"

@@ -134,6 +134,36 @@ def test_the_servers_configuration_is_valid() -> None:
     assert settings.clusters[settings.default_cluster].scheduler == "slurm"
 
 
+def told_for_a_server_outside() -> str:
+    """The configuration that README.md gives to a server on this machine."""
+    (found,) = re.findall(r"^```toml\n(.*?)^```$", (FOLDER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def test_what_is_told_for_a_server_outside_is_valid(services: dict[str, Any]) -> None:
+    settings = parse_settings(tomllib.loads(told_for_a_server_outside()))
+    cluster = settings.clusters[settings.default_cluster]
+    assert (cluster.scheduler, cluster.transport, cluster.staging) == ("slurm", "ssh_paramiko", "sftp")
+    assert cluster.ssh is not None and cluster.ssh.user == "wps"
+    assert services["login"]["ports"] == [f"{cluster.ssh.host}:${{SSH_PORT:-{cluster.ssh.port}}}:22"]
+    # No file of somebody else's: neither a key of the person's own nor the hosts that they know.
+    assert cluster.ssh.identity_files == (Path("~/.ssh/wps-hpc-cluster").expanduser(),)
+    assert cluster.ssh.known_hosts == (Path("~/.ssh/wps-hpc-cluster.hosts").expanduser(),)
+    assert f'python = "{cluster.python}"' in (FOLDER / "wps-hpc.toml").read_text()
+
+
+def test_a_nodes_fuse_is_opened_for_ordinary_accounts_where_root_may_do_that(tmp_path: Path) -> None:
+    """Without a root of the host's own (rootless podman) /dev/fuse is the host's: as it is, it has to do."""
+    (tmp_path / "chmod").write_text("#!/bin/sh\necho 'Operation not permitted' >&2\nexit 1\n")
+    (tmp_path / "chmod").chmod(0o755)
+    command = f"source <(sed '/^role=/,$d' {FOLDER / 'entrypoint.sh'}); open_fuse; echo goes on"
+    given = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["/bin/bash", "-c", command], env=given, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["goes on"], done.stderr
+
+
 STATUS = "http://127.0.0.1:1/wps/status/1.xml"
 #: Answers of a server, in turns: to the Execute, and to each look at the status.
 ACCEPTED = f'<wps:ExecuteResponse statusLocation="{STATUS}"><wps:ProcessAccepted>'
@@ -142,10 +172,11 @@ FAILED = "<wps:ProcessFailed><ows:ExceptionText>no luck</ows:ExceptionText>"
 
 
 def run_try(folder: Path, answer: str, *, healthy: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `try.sh` with a compose command and a client that only say what they are told to."""
+    """Run `try.sh` with a compose command and a client that only say what they are told to. The queue has the job once."""
     health = 0 if healthy else 1
+    queue = f'mkdir "{folder}/asked" && echo "job 5 RUNNING on c7"'
     commands = {
-        "compose": f'case "$*" in *healthy*) exit {health} ;; *squeue*) echo "job 5 RUNNING on c7" ;; esac',
+        "compose": f'case "$*" in *healthy*) exit {health} ;; *squeue*) {queue} ;; esac',
         "curl": f"case \"$*\" in *.xml*) echo '{answer}' ;; *) echo '{ACCEPTED}' ;; esac",
         "docker": "exit 1",
         "podman": "exit 1",
