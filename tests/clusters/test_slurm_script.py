@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.clusters.site import until
 from tests.services import require
+from wps_hpc.clusters.environment import withheld
 from wps_hpc.clusters.schedulers.base import JobOrder
 from wps_hpc.clusters.schedulers.slurm import SlurmScheduler
 from wps_hpc.clusters.scripts import ScriptError, load_template, render_script
@@ -35,7 +36,8 @@ def render(order: JobOrder, **cluster: object) -> str:
     """The delivered script of an order on a cluster with these settings."""
     settings = Cluster.model_validate({"scheduler": "slurm", **cluster})
     directives = {**SlurmScheduler(settings).directives(order), **LAST}
-    return render_script(load_template("slurm"), order, settings.environment, directives)
+    own = withheld(settings.command_environment)
+    return render_script(load_template("slurm"), order, settings.environment, directives, own)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,23 @@ def test_directives_come_first_and_the_script_is_shell() -> None:
     assert not any("#SBATCH" in line for line in lines[first_command:] if line.startswith("#SBATCH"))
     checked = subprocess.run(["/bin/sh", "-n"], input=script, text=True, capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_what_sbatch_alone_was_given_is_taken_from_the_job() -> None:
+    """Its own PATH and Slurm's variables are the job's, too; what is no name is no variable of a shell."""
+    own = {"SECRET": "x", "KEPT": "x", "PATH": "/x", "SLURM_CONF": "/x", "no name": "x"}
+    script = render(ORDER, command_environment=own, environment={"KEPT": "y"})
+    done = subprocess.run(
+        ["/bin/sh"],
+        input=script.partition("restarts=")[0] + "\nexec env\n",
+        env={**own, "SLURM_JWT": "x", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert found["KEPT"] == "y" and found["SLURM_CONF"] == "/x" and found["PATH"]
+    assert not found.keys() & {"SECRET", "SLURM_JWT"}
 
 
 def started(tmp_path: Path, code: str, *, contained: bool = False, **environment: str) -> subprocess.Popen[str]:

@@ -22,9 +22,9 @@ AWAY = "#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact slurm controll
 
 
 @contextmanager
-def running_site(slurm: Slurm, **options: str) -> Iterator[Site]:
+def running_site(slurm: Slurm, kind: type[SlurmSystem] = SlurmSystem, **options: str) -> Iterator[Site]:
     """A site with a worker."""
-    system = SlurmSystem(slurm)
+    system = kind(slurm)
     site = system.make_site(**options)
     try:
         site.start_worker()
@@ -55,6 +55,26 @@ def test_one_cluster_among_several_is_named(slurm_cluster: Slurm) -> None:
         assert site.ended(other.id).state is JobState.DISMISSED
         (site.folder / "go").touch()
         assert site.ended(job.id).state is JobState.SUCCEEDED
+
+
+class WithOwnVariables(SlurmSystem):
+    """Its commands have variables that jobs may not have."""
+
+    def variables(self) -> dict[str, str]:
+        """See ``BatchSystem``."""
+        return {**super().variables(), "OF_COMMANDS": "secret", "TZ": "Europe/Vienna"}
+
+
+def test_a_job_gets_the_variables_that_are_listed_and_the_node_reads_no_login_files(slurm_cluster: Slurm) -> None:
+    with running_site(slurm_cluster, WithOwnVariables) as site:
+        job = site.mark("one", until=str(site.folder / "go"))
+        site.in_state(job.id, JobState.RUNNING)
+        launcher = Path(f"/proc/{site.launcher_pids(job)[0]}/environ").read_text().split("\0")
+        (site.folder / "go").touch()
+        assert site.ended(job.id).state is JobState.SUCCEEDED
+    names = {line.partition("=")[0] for line in launcher}
+    assert {"PATH", "HOME", "SLURM_CONF", "SLURM_JOB_ID"} <= names and "TZ=Europe/Vienna" in launcher
+    assert not names & {"OF_COMMANDS", "SLURM_GET_USER_ENV"}
 
 
 def test_an_ended_job_that_is_put_back_into_the_queue_does_not_run_again(slurm_cluster: Slurm) -> None:

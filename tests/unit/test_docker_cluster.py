@@ -172,7 +172,10 @@ FAILED = "<wps:ProcessFailed><ows:ExceptionText>no luck</ows:ExceptionText>"
 
 
 def run_try(folder: Path, answer: str, *, healthy: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `try.sh` with a compose command and a client that only say what they are told to. The queue has the job once."""
+    """Run `try.sh` with a compose command and a client that only say what they are told to.
+
+    The queue shows the job once, and is empty when it is asked again.
+    """
     health = 0 if healthy else 1
     queue = f'mkdir "{folder}/asked" && echo "job 5 RUNNING on c7"'
     commands = {

@@ -23,7 +23,7 @@ from wps_hpc import config
 from wps_hpc.clusters import containers, scripts
 from wps_hpc.clusters.connections import open_ssh
 from wps_hpc.clusters.depot import Depot
-from wps_hpc.clusters.environment import CARRIED, clean_environment
+from wps_hpc.clusters.environment import CARRIED, clean_environment, withheld
 from wps_hpc.clusters.schedulers.base import (
     Control,
     ControlOutcome,
@@ -177,7 +177,9 @@ class Cluster:
         """The batch script of an order (whose own ``script`` is not looked at); raises ScriptError and NoQueueFits."""
         directives = self.scheduler.directives(order)
         environment = {**self._carried(), **self.settings.environment}
-        return scripts.render_script(self.template, order, environment, directives)
+        return scripts.render_script(
+            self.template, order, environment, directives, withheld(self.settings.command_environment)
+        )
 
     def _carried(self) -> Mapping[str, str]:
         """What the script sets because the scheduler carries no variables to the job, or only in a mangled form.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -50,13 +50,18 @@ def load_template(scheduler: str, own: Path | None = None) -> Template:
 
 
 def render_script(
-    template: Template, order: JobOrder, environment: Mapping[str, str], directives: Mapping[str, str] | None = None
+    template: Template,
+    order: JobOrder,
+    environment: Mapping[str, str],
+    directives: Mapping[str, str] | None = None,
+    withheld: Sequence[str] = (),
 ) -> str:
     """The batch script of an order; raises ScriptError.
 
     A template sees ``order``, ``directives`` (the scheduler's options), ``environment`` (the cluster's variables),
-    ``attempts`` (the folder of attempts), ``exit_name`` (the exit file within an attempt), ``exit_claimed`` (the exit
-    code after which there is nothing to note) and ``schema`` (the exit file's).
+    ``withheld`` (variables that only the scheduler's commands may have, of which a job may get theirs), ``attempts``
+    (the folder of attempts), ``exit_name`` (the exit file within an attempt), ``exit_claimed`` (the exit code after
+    which there is nothing to note) and ``schema`` (the exit file's).
     """
     folder = JobFolder(Path(order.folder))
     try:
@@ -64,6 +69,7 @@ def render_script(
             order=order,
             directives=directives or {},
             environment=environment,
+            withheld=withheld,
             attempts=str(folder.attempts),
             exit_name=folder.attempt(1).exit.name,
             exit_claimed=EXIT_CLAIMED,

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from joblauncher.formats.folder import JobFolder
-from wps_hpc.clusters.environment import PASSED_ON
 from wps_hpc.clusters.queues import choose_queue
 from wps_hpc.clusters.schedulers.base import (
     Control,
@@ -195,8 +194,9 @@ class SlurmScheduler:
 def _fixed(order: JobOrder) -> dict[str, str]:
     """What every job of this server needs, whatever the site says.
 
-    ``--export`` with names: a job gets those variables alone. The node reads the account's login files for it, as with
-    NONE (sbatch sets SLURM_GET_USER_ENV for both).
+    ``--export=ALL``: sbatch's own environment is small and listed. With names, as with NONE, sbatch asks the node to
+    read the account's login files as well (SLURM_GET_USER_ENV), for up to two minutes, and a site may hold the job when
+    they fail (requeue_setup_env_fail). NIL is unknown before 23.02.
     """
     folder = JobFolder(Path(order.folder))
     return {
@@ -204,7 +204,7 @@ def _fixed(order: JobOrder) -> dict[str, str]:
         "output": str(folder.batch_log).replace("%", "%%"),
         "open-mode": "append",
         "chdir": order.folder,
-        "export": ",".join(PASSED_ON),
+        "export": "ALL",
         "requeue" if order.restarts else "no-requeue": "",
         "signal": f"B:USR1@{_warning(order.resources)}",
     }
