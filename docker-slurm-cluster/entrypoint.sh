@@ -126,6 +126,9 @@ run_slurmctld() {
   stay
 }
 
+# One, of the kind that Slurm takes unasked: a network may have both.
+own_address() { getent ahostsv4 "$HOSTNAME" | sed -n '1s/ .*//p'; }
+
 # Images are mounted by ordinary accounts, to whom /dev/fuse is closed where the host has no udev. That of a host whose
 # root this is not (rootless podman) stays as it is.
 open_fuse() {
@@ -138,7 +141,7 @@ run_slurmd() {
   start_munge
   await_that slurmctld scontrol ping
   # A container that was killed may come back with another address.
-  scontrol update NodeName="$HOSTNAME" NodeAddr="$(hostname -i)"
+  scontrol update NodeName="$HOSTNAME" NodeAddr="$(own_address)"
   start_as root slurmd -D
   stay
 }

@@ -26,11 +26,16 @@ def node(
         seconds: How long it stays there.
 
     Returns:
-        Node, account, Slurm's number of the job, and the node's Apptainer.
+        Node and account, then Slurm's number of the job and the node's Apptainer, or the image that it runs in.
     """
     for second in range(seconds):
         job.progress(100 * second / seconds, f"second {second + 1} of {seconds}")
         time.sleep(1)
+    return f"node {socket.gethostname()}, account {pwd.getpwuid(os.getuid()).pw_name}, {_surroundings()}"
+
+
+def _surroundings() -> str:
+    if image := os.environ.get("APPTAINER_CONTAINER"):
+        return f"image {image}"
     apptainer = subprocess.run(["apptainer", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    account = pwd.getpwuid(os.getuid()).pw_name
-    return f"node {socket.gethostname()}, account {account}, Slurm job {os.environ['SLURM_JOB_ID']}, {apptainer}"
+    return f"Slurm job {os.environ['SLURM_JOB_ID']}, {apptainer}"

@@ -137,6 +137,12 @@ def base_image() -> str:
     return found[1]
 
 
+def told(language: str) -> list[str]:
+    """The examples of the folder's README that are written in ``language``; commands have none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (CLUSTER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
 def is_installed() -> bool:
     """Whether this machine can run the cluster."""
     return os.geteuid() == 0 and all(map(shutil.which, PROGRAMS))

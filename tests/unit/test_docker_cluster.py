@@ -16,6 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from tests.schemas import ROOT
+from tests.services.podman import told
 from tests.services.slurm import SLURM_CONF
 from wps_hpc.config import parse_settings
 
@@ -58,6 +59,24 @@ def test_profiles(services: dict[str, Any]) -> None:
 def test_nothing_is_published_beyond_loopback(services: dict[str, Any]) -> None:
     published = [port for service in services.values() for port in service.get("ports", ())]
     assert len(published) == 2 and all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_only_the_nodes_get_more_than_an_ordinary_container(services: dict[str, Any]) -> None:
+    """And nobody all of it."""
+    more = {"cap_add", "devices", "security_opt", "privileged", "pid", "ipc", "network_mode", "userns_mode"}
+    given = {name: more & service.keys() for name, service in services.items() if more & service.keys()}
+    assert given == {name: {"cap_add", "devices", "security_opt"} for name in ("c1", "c2")}
+    for name in given:
+        assert services[name]["cap_add"] == ["SYS_ADMIN"] and services[name]["devices"] == ["/dev/fuse"]
+        assert not any("seccomp" in option for option in services[name]["security_opt"])
+
+
+def test_secrets_are_where_they_are_used_and_never_on_a_node(services: dict[str, Any]) -> None:
+    """What jobs can reach of volumes: /shared, which is theirs, and munge's, which its own account alone can read."""
+    mounted = {name: {volume.split(":")[0] for volume in service["volumes"]} for name, service in services.items()}
+    has = {volume: {name for name in mounted if volume in mounted[name]} for volume in ("ssh", "password", "postgres")}
+    assert has == {"ssh": {"login"}, "password": {"postgres", "wps"}, "postgres": {"postgres"}}
+    assert mounted["c1"] == mounted["c2"] and len(mounted["c1"]) == 2
 
 
 def test_every_service_says_how_it_is(services: dict[str, Any]) -> None:
@@ -134,16 +153,13 @@ def test_the_servers_configuration_is_valid() -> None:
     assert settings.clusters[settings.default_cluster].scheduler == "slurm"
 
 
-def told_for_a_server_outside() -> str:
-    """The configuration that README.md gives to a server on this machine."""
-    (found,) = re.findall(r"^```toml\n(.*?)^```$", (FOLDER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    return str(found)
-
-
 def test_what_is_told_for_a_server_outside_is_valid(services: dict[str, Any]) -> None:
-    settings = parse_settings(tomllib.loads(told_for_a_server_outside()))
+    """With an image for its jobs, which is told for itself."""
+    settings = parse_settings(tomllib.loads("\n".join(told("toml"))))
     cluster = settings.clusters[settings.default_cluster]
     assert (cluster.scheduler, cluster.transport, cluster.staging) == ("slurm", "ssh_paramiko", "sftp")
+    assert cluster.container is not None and cluster.container.runtime == "apptainer"
+    assert settings.processes.modules
     assert cluster.ssh is not None and cluster.ssh.user == "wps"
     assert services["login"]["ports"] == [f"{cluster.ssh.host}:${{SSH_PORT:-{cluster.ssh.port}}}:22"]
     # No file of somebody else's: neither a key of the person's own nor the hosts that they know.
@@ -156,12 +172,24 @@ def test_a_nodes_fuse_is_opened_for_ordinary_accounts_where_root_may_do_that(tmp
     """Without a root of the host's own (rootless podman) /dev/fuse is the host's: as it is, it has to do."""
     (tmp_path / "chmod").write_text("#!/bin/sh\necho 'Operation not permitted' >&2\nexit 1\n")
     (tmp_path / "chmod").chmod(0o755)
-    command = f"source <(sed '/^role=/,$d' {FOLDER / 'entrypoint.sh'}); open_fuse; echo goes on"
-    given = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run(
-        ["/bin/bash", "-c", command], env=given, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.stdout.splitlines()[-1:] == ["goes on"], done.stderr
+    assert part_of_the_entry_point("open_fuse; echo goes on", tmp_path).splitlines()[-1:] == ["goes on"]
+
+
+def part_of_the_entry_point(command: str, programs: Path) -> str:
+    """What a command says that uses the functions of entrypoint.sh, which starts nothing itself."""
+    text = f"source <(sed '/^role=/,$d' {FOLDER / 'entrypoint.sh'}); {command}"
+    given = {"PATH": f"{programs}:/usr/bin:/bin", "HOSTNAME": "c1"}
+    done = subprocess.run(["/bin/bash", "-c", text], env=given, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_node_has_one_address_for_slurm_on_a_network_that_has_two_kinds_of_them(tmp_path: Path) -> None:
+    answers = {"hostname": "echo fd00::5 10.89.0.5", "getent": 'printf "10.89.0.5 %s c1\\n" STREAM DGRAM RAW'}
+    for name, text in answers.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    assert part_of_the_entry_point("own_address", tmp_path) == "10.89.0.5\n"
 
 
 STATUS = "http://127.0.0.1:1/wps/status/1.xml"
