@@ -68,7 +68,8 @@ class WithOwnVariables(SlurmSystem):
 def test_a_job_gets_the_variables_that_are_listed_and_the_node_reads_no_login_files(slurm_cluster: Slurm) -> None:
     with running_site(slurm_cluster, WithOwnVariables) as site:
         job = site.mark("one", until=str(site.folder / "go"))
-        site.in_state(job.id, JobState.RUNNING)
+        job = site.in_state(job.id, JobState.RUNNING)
+        until(site.job_folder(job).attempt(job.attempt).claim.exists, "its launcher is there")
         launcher = Path(f"/proc/{site.launcher_pids(job)[0]}/environ").read_text().split("\0")
         (site.folder / "go").touch()
         assert site.ended(job.id).state is JobState.SUCCEEDED
