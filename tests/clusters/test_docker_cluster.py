@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import paramiko
@@ -18,7 +21,8 @@ import pytest
 
 from tests.clusters.site import until
 from tests.schemas import ROOT
-from tests.services.podman import DockerCluster, running_docker_cluster
+from tests.services.podman import CLUSTER, DockerCluster, running_docker_cluster, told
+from tests.services.postgres import free_port
 from wps_hpc.client import ExecuteStatus, GivenInput, WpsClient, execute_document
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
@@ -107,10 +111,11 @@ def test_only_loopback_reaches_it(started: DockerCluster) -> None:
 def test_no_key_and_no_database_is_in_the_image(started: DockerCluster) -> None:
     search = (
         "grep -rlE 'PRIVATE KEY' /etc /root /home /opt/wps-hpc --include='*key*' --exclude='*.py' --exclude='*.pyc'; "
-        "find /etc/munge /etc/ssh/keys /var/lib/mysql /var/lib/postgresql /shared -mindepth 1 2>/dev/null"
+        "find /etc/munge /etc/ssh/keys /var/lib/mysql /var/lib/postgresql /shared -mindepth 1 2>/dev/null; "
+        "echo that is all"
     )
     image = ("podman", "run", "--rm", "--network=none", "--entrypoint=bash", "wps-hpc-cluster", "-c", search)
-    assert started.run(*image, check=False).stdout == ""
+    assert started.run(*image).stdout == "that is all\n"
 
 
 def test_an_ordinary_account_runs_apptainer_images_on_the_nodes(started: DockerCluster) -> None:
@@ -134,6 +139,44 @@ def test_the_login_node_takes_the_key_that_it_has_made_and_submits(started: Dock
             assert "said" in sftp.listdir()
         with pytest.raises(paramiko.AuthenticationException):
             ssh.connect("127.0.0.1", started.ports["ssh"], "root", pkey=key, **options)
+
+
+@pytest.fixture
+def home(started: DockerCluster, tmp_path: Path) -> Path:
+    """The home of somebody on this machine who has done what README.md tells for a server outside."""
+    (commands,) = (text for text in told("") if "wps-hpc-cluster.hosts" in text)
+    up, _, rest = commands.partition("\n")
+    assert up == "COMPOSE_PROFILES=cluster docker compose up --detach"  # done, with more
+    here = rest.replace("docker compose", "podman-compose").replace("2222", str(started.ports["ssh"]))
+    nodes = started.run("bash", "-euc", f"export HOME={tmp_path}\n{here}").stdout
+    assert "c[1-2]" in nodes
+    return tmp_path
+
+
+def run_from_outside(cluster: DockerCluster, home: Path, *tables: str) -> str:
+    """What ``wps-hpc run node`` says with the configuration of README.md, which is ``tables``."""
+    own = f'folders = ["{CLUSTER / "processes"}"]\n\n[server]\nport = {free_port()}\n\n[clusters.slurm]\n'
+    text = "\n".join(tables).replace("[clusters.slurm]\n", own).replace("2222", str(cluster.ports["ssh"]))
+    (home / "wps-hpc.toml").write_text(text)
+    command = (sys.executable, "-m", "wps_hpc.cli", "--config", str(home / "wps-hpc.toml"), "run", "node", "seconds=1")
+    done = subprocess.run(
+        command, env={**os.environ, "HOME": str(home)}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_server_outside_sends_its_jobs_over_ssh(started: DockerCluster, home: Path) -> None:
+    said = run_from_outside(started, home, told("toml")[0])
+    assert re.search(r"node c[12], account wps, Slurm job \d+, apptainer version \d", said), said
+    assert (home / ".ssh" / "wps-hpc-cluster").stat().st_mode & 0o077 == 0
+
+
+def test_its_jobs_run_in_an_image_that_a_node_has_made(started: DockerCluster, home: Path) -> None:
+    (command,) = (text for text in told("") if "image build" in text)
+    started.run(*command.replace("docker compose exec", "podman-compose exec -T").split(), timeout=300)
+    said = run_from_outside(started, home, *told("toml"))
+    assert re.search(r"node c[12], account wps, image /shared/home/wps/examples.sif", said), said
 
 
 def test_a_real_example_runs_on_real_data(client: WpsClient) -> None:
