@@ -28,11 +28,13 @@ from wps_hpc.health import ClusterRounds, WorkerReport
 from wps_hpc.jobs.callbacks import AT_ONCE, Deliverer
 from wps_hpc.jobs.desk import Desk
 from wps_hpc.jobs.dispatch import Dispatcher
+from wps_hpc.jobs.job import Whereabouts
 from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.lease import Lease, LeaseLost
 from wps_hpc.jobs.mirror import Mirror
 from wps_hpc.jobs.outbox import Outbox
 from wps_hpc.jobs.pack import Packer
+from wps_hpc.jobs.places import astray
 from wps_hpc.jobs.purge import Purger
 from wps_hpc.jobs.results import Results
 from wps_hpc.jobs.sending import Sender
@@ -261,7 +263,7 @@ class Shift:
             self.epoch,
             self._places_wanted,
             lambda: loop.wake(),
-            frozenset(self.clusters),
+            self.settings.clusters,
             self.settings.limits.queue_seconds,
         )
         desk.recover()
@@ -307,7 +309,7 @@ class Shift:
 
     def _man_places(self) -> None:
         """Look after the jobs of every account that has some, over a connection of its own; let go of idle ones."""
-        wanted = {place for place in self.store.places() if place[0] in self.clusters}
+        wanted = {place for place in self.store.places() if self._is_there(place)}
         for place in wanted - self.crews.keys():
             self._man(place)
         now = time.monotonic()
@@ -317,17 +319,21 @@ class Shift:
             if crew.idle_since is not None and now - crew.idle_since > LINGER:
                 self._dismiss(place, crew)
 
+    def _is_there(self, place: Place) -> bool:
+        """Whether the configuration, which may have changed since there were jobs, still has that place."""
+        return astray(self.settings.clusters, Whereabouts(*place, sent_to=None)) is None
+
     def _man(self, place: Place) -> None:
         name, account = place
         if place in self._unmanned:
             return
         try:
-            cluster = self.clusters[name] if account is None else build_cluster(self.settings, name, account)
+            cluster = build_cluster(self.settings, name, account)
         except ConfigError as error:
             log.error("%s; they stay as they are", error)
             self._unmanned.add(place)
             return
-        log.info("cluster %s: jobs of account %s", name, account or "the server")
+        log.info("cluster %s: jobs of account %s", name, account)
         self.crews[place] = crew = self._crew(cluster)
         for loop in crew.loops:
             loop.start()

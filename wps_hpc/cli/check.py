@@ -23,6 +23,7 @@ from wps_hpc.clusters.transports.base import Command, TransportError
 from wps_hpc.clusters.transports.ssh import SshTransport
 from wps_hpc.config import ConfigError, Settings, is_loopback
 from wps_hpc.health import LOW_SPACE, read_report
+from wps_hpc.jobs.places import astray
 from wps_hpc.jobs.store import StoreError, open_store
 from wps_hpc.probe import ProbeFailed, ProbeReport, send_probe
 from wps_hpc.processes.catalogue import Catalogue
@@ -229,6 +230,20 @@ def check_owners(settings: Settings) -> Iterator[Finding]:
             yield Finding(OK, f"cluster {name}: {len(cluster.accounts)} owners have accounts there")
 
 
+def check_places(settings: Settings) -> Iterator[Finding]:
+    """Whether every job is where it can be looked after: the configuration may have changed since it went there."""
+    try:
+        store = open_store(settings)
+        found = store.whereabouts()
+        store.close()
+    except (StoreError, ValueError, OSError, ImportError):
+        return  # the database has a line of its own
+    for where, count in found.items():
+        why = astray(settings.clusters, where)
+        if why is not None:
+            yield Finding(PROBLEM, why.told(count))
+
+
 def check_worker(settings: Settings) -> Iterator[Finding]:
     """Whether a worker is at work. None need be: the server may just not be running."""
     report = read_report(settings)
@@ -250,6 +265,7 @@ CHECKS: tuple[Check, ...] = (
     check_processes,
     check_containers,
     check_owners,
+    check_places,
     check_worker,
 )
 

@@ -147,6 +147,11 @@ class Cluster:
         return self.settings.python or sys.executable
 
     @property
+    def sent_to(self) -> str:
+        """The folder on the cluster that job folders are sent to; empty where both sides see the server's."""
+        return "" if self.depot is None else self.depot.root
+
+    @property
     def warm(self) -> bool:
         """Jobs may be started by the spooler's fork: on the server's own Python, by no script of the site's own."""
         return self.settings.scheduler == "local" and not (self.settings.python or self.settings.template)
@@ -327,10 +332,13 @@ def build_clusters(settings: config.Settings) -> Mapping[str, Cluster]:
 
 
 def build_cluster(settings: config.Settings, name: str, account: str | None) -> Cluster:
-    """One cluster as an account of it sees it, with a connection of its own; raises ConfigError."""
+    """One cluster as an account of it sees it (None: the server's own, where there is no table of accounts), with a
+    connection of its own; raises ConfigError."""
     own = settings.clusters[name]
-    if account is not None and own.staging != "sftp":
-        raise ConfigError(f"clusters.{name} has jobs of account {account}, but no longer the staging that they need")
+    if account is not None and not own.accounts:
+        raise ConfigError(f"clusters.{name} has no accounts, so nothing runs there as {account}")
+    if account is None and own.accounts:
+        raise ConfigError(f"clusters.{name} has accounts, so nothing runs there as the server's own")
     return _build(name, own.under(account), settings.storage, account)
 
 
@@ -358,4 +366,4 @@ def _depot(own: config.Cluster, transport: Transport, storage: config.Storage) -
     """Where job folders lie, on a cluster that they are sent to."""
     if own.staging == "shared" or own.root is None or not isinstance(transport, FileTransport):
         return None
-    return Depot(transport, storage.root, own.root.rstrip("/"), own.command_seconds)
+    return Depot(transport, storage.root, own.sends_to(None), own.command_seconds)

@@ -83,6 +83,7 @@ jobs = Table(
     Column("state_since", Double),
     Column("released", Boolean, nullable=False, server_default=false()),
     Column("account", String(100)),
+    Column("sent_to", Text),
     Column("expired", Boolean, nullable=False, server_default=false()),
     Column("request", Text, nullable=False),
 )
