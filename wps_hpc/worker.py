@@ -328,7 +328,7 @@ class Shift:
         if place in self._unmanned:
             return
         try:
-            cluster = build_cluster(self.settings, name, account)
+            cluster = build_cluster(self.settings, name, account, self.store.identity())
         except ConfigError as error:
             log.error("%s; they stay as they are", error)
             self._unmanned.add(place)
@@ -413,9 +413,8 @@ class Worker:
                 stop.wait(lease.seconds / 4)
                 return
             log.info("active worker, epoch %d", epoch)
-            shift = Shift(
-                self.settings, store, self._catalogue(), build_clusters(self.settings), bell, lease.holder, epoch
-            )
+            clusters = build_clusters(self.settings, store.identity())
+            shift = Shift(self.settings, store, self._catalogue(), clusters, bell, lease.holder, epoch)
             self._work(shift, lease, stop)
         except (StoreError, LeaseLost) as error:
             log.error("%s", error)

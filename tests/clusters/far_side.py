@@ -192,7 +192,7 @@ class FarRounds(Rounds):
         here, there = self.site.settings.storage.root, str(self.far.root)
         settings = self.cluster.settings.model_copy(update={"root": there, "staging": "sftp"})
         self.desk.clusters = {"local": settings}
-        depot = Depot(self.far, here, there, 5.0)
+        depot = Depot(self.far, here, there, 5.0, self.site.store.identity())
         self.cluster = replace(self.cluster, settings=settings, transport=self.far, storage=here, depot=depot)
         self.start()
 

@@ -50,7 +50,7 @@ from wps_hpc.jobs.job import (
 )
 from wps_hpc.jobs.lease import LeaseLost, fence
 from wps_hpc.jobs.request import Mode
-from wps_hpc.jobs.tables import jobs, submissions
+from wps_hpc.jobs.tables import jobs, server, submissions
 
 __all__ = [
     "Applied",
@@ -243,6 +243,7 @@ _LOAD = select(func.count(case((_MARKS["running"], 1))), func.count(case((_MARKS
 )
 _COUNTS = select(jobs.c.process, jobs.c.state, func.count()).where(_SHOWN).group_by(jobs.c.process, jobs.c.state)
 
+_IDENTITY = select(server.c.identity)
 _OLDEST_ACTIVE = select(func.min(jobs.c.created)).where(_RUNNING_ON)
 
 _CHANGEABLE = tuple(name for name in _NAMES if name not in ("id", "created", "request"))
@@ -299,6 +300,11 @@ class Store:
     def close(self) -> None:
         """Let go of the connections."""
         self.database.close()
+
+    def identity(self) -> str:
+        """Who the server is: 32 letters and digits that were drawn when the database was made, and stay."""
+        found: str = self.database.read(lambda connection: connection.execute(_IDENTITY).scalar_one())
+        return found
 
     # Reading
 

@@ -104,3 +104,12 @@ lease = Table(
     Column("expires", Double, nullable=False),
     CheckConstraint("id = 1", name="single"),
 )
+
+#: Who the server is, to whom folders on clusters belong: a single row, made by the migration.
+server = Table(
+    "server",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("identity", String(32), nullable=False),
+    CheckConstraint("id = 1", name="single"),
+)
