@@ -20,7 +20,7 @@ from joblauncher.formats.values import FileValue
 from tests.clusters.far_side import FarRounds, FarSide
 from tests.clusters.scripted import DONE, QUEUED
 from tests.clusters.site import Site
-from wps_hpc.clusters.transports.base import TransportError
+from wps_hpc.clusters.transports.base import NoSuchFile, TransportError
 from wps_hpc.jobs import mirror
 from wps_hpc.jobs.beneath import Untrusted
 from wps_hpc.jobs.job import Job, JobState
@@ -634,6 +634,28 @@ def test_a_failure_whose_record_never_comes_is_told_from_its_status(rounds: FarR
     rounds.pass_time(60)
     failed = watched(rounds, job, JobState.FAILED)
     assert failed.failure is not None and failed.failure.text == "There is no such thing."
+
+
+def test_a_failure_whose_record_cannot_be_read_is_told_from_its_status(
+    rounds: FarRounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed by the job, or on a disk that has gone bad: the failure is known all the same."""
+    (job,) = rounds.submit()
+    rounds.wrote_failure(job, Failure("out of memory", "There was no room."))
+    part = rounds.far.get_part
+
+    def closed(source: str, offset: int, most: int, timeout: float) -> bytes:
+        if source.endswith("/result.json"):
+            raise NoSuchFile(f"{source} cannot be read")
+        return part(source, offset, most, timeout)
+
+    monkeypatch.setattr(rounds.far, "get_part", closed)
+    rounds.batch.say(DONE)
+    rounds.watch()
+    assert not rounds.site.job(job.id).final, "it may not have arrived yet"
+    rounds.pass_time(60)
+    failed = watched(rounds, job, JobState.FAILED)
+    assert failed.failure is not None and failed.failure.text == "There was no room."
 
 
 def test_a_full_disk_of_the_server_keeps_the_job_until_there_is_room(
