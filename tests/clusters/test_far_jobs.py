@@ -25,6 +25,7 @@ from wps_hpc.jobs import mirror
 from wps_hpc.jobs.beneath import Untrusted
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import Reference
+from wps_hpc.jobs.sweep import Swept
 from wps_hpc.jobs.trusted import open_output, read_attempt, read_result
 
 TEXT = bytes(range(256)) * 40
@@ -743,6 +744,15 @@ def test_a_folder_that_no_row_knows_is_left_for_a_day(rounds: FarRounds) -> None
     rounds.pass_time(2 * 86_400)
     assert rounds.sweeper.round() == 1
     assert (stranger.exists(), no_job.exists(), rounds.left_in(job).path.exists()) == (False, True, True)
+
+
+def test_a_sweep_says_what_it_left_and_makes_nothing(rounds: FarRounds) -> None:
+    assert rounds.sweeper.sweep() == Swept()
+    assert not rounds.far.root.exists()
+    (rounds.far.root / "jobs" / "12" / "12345678-1234-1234-1234-123456789012").mkdir(parents=True)
+    assert rounds.sweeper.sweep() == Swept(left=1)
+    rounds.pass_time(2 * 86_400)
+    assert rounds.sweeper.sweep() == Swept(removed=1)
 
 
 def test_other_launchers_go_when_no_job_uses_them(rounds: FarRounds) -> None:

@@ -254,6 +254,10 @@ class Depot:
 
     # When they are over
 
+    def is_there(self) -> bool:
+        """Whether the tree has been made: nobody makes it only to sweep it."""
+        return (jobs := f"{self.root}/jobs") in self._listed([jobs], depth=0)
+
     def job_folders(self) -> Mapping[str, float]:
         """The jobs whose folders are there, with the time of their last change: Unix seconds by the cluster's clock."""
         jobs = f"{self.root}/jobs"

@@ -219,6 +219,11 @@ _AT_SCHEDULER = _ALL.where(jobs.c.scheduler_gone.is_(False), jobs.c.submission_i
     *_OLDEST_FIRST
 )
 _PLACES = select(jobs.c.cluster, jobs.c.account).where(or_(_RUNNING_ON, jobs.c.scheduler_gone.is_(False))).distinct()
+_JOBS_OF_ACCOUNTS = (
+    select(jobs.c.cluster, jobs.c.account, func.count())
+    .where(jobs.c.account.is_not(None))
+    .group_by(jobs.c.cluster, jobs.c.account)
+)
 _WHEREABOUTS = (
     select(jobs.c.cluster, jobs.c.account, jobs.c.sent_to, func.count())
     .where(_RUNNING_ON, _SHOWN)
@@ -506,6 +511,11 @@ class Store:
         """Where the jobs are that have not ended, and how many."""
         rows = self.database.read(lambda connection: connection.execute(_WHEREABOUTS).all())
         return {Whereabouts(cluster, account, sent_to): count for cluster, account, sent_to, count in rows}
+
+    def jobs_of_accounts(self) -> dict[tuple[str, str], int]:
+        """How many jobs have a row, hidden or not, of each account of each cluster."""
+        rows = self.database.read(lambda connection: connection.execute(_JOBS_OF_ACCOUNTS).all())
+        return {(cluster, account): count for cluster, account, count in rows}
 
     def lying_at(self, where: Whereabouts) -> list[Job]:
         """The jobs there that have not ended, the oldest first."""
