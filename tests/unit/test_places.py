@@ -6,19 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.far_settings import FAR, MAPPED
 from wps_hpc.clusters.cluster import build_cluster
 from wps_hpc.config import Cluster, ConfigError, Settings, parse_settings
 from wps_hpc.jobs.job import Whereabouts
 from wps_hpc.jobs.places import astray
 
-FAR: dict[str, Any] = {
-    "scheduler": "slurm",
-    "transport": "ssh_openssh",
-    "ssh": {"host": "login"},
-    "staging": "sftp",
-    "root": "/scratch/wps/",
-}
-ACCOUNTS: dict[str, Any] = FAR | {"root": "/home/{account}/wps", "accounts": {"ada@x": "ada"}}
 SHARED: dict[str, Any] = {"scheduler": "slurm", "root": "/mnt/wps"}
 
 
@@ -30,10 +23,11 @@ def settings(own: dict[str, Any]) -> Settings:
     ("own", "account", "sent_to"),
     [
         (FAR, None, "/scratch/wps"),
+        (FAR | {"root": "/scratch/wps/"}, None, "/scratch/wps"),
         (FAR, None, None),
-        (ACCOUNTS, "ada", "/home/ada/wps"),
+        (MAPPED, "ada", "/home/ada/wps"),
         # Of an owner who was taken out of the table: the account is there all the same.
-        (ACCOUNTS, "bert", "/home/bert/wps"),
+        (MAPPED, "carl", "/home/carl/wps"),
         (SHARED, None, ""),
         (SHARED | {"root": "/another"}, None, ""),
         (SHARED, None, None),
@@ -49,10 +43,10 @@ def test_jobs_that_are_where_the_configuration_says(own: dict[str, Any], account
         (FAR, "ada", "/home/ada/wps", "clusters.hpc.accounts was taken out"),
         (FAR, "ada", None, "clusters.hpc.accounts was taken out"),
         (SHARED, "ada", "/home/ada/wps", "clusters.hpc.accounts was taken out"),
-        (ACCOUNTS, None, "/scratch/wps", "clusters.hpc.accounts was added"),
-        (ACCOUNTS, None, None, "clusters.hpc.accounts was added"),
+        (MAPPED, None, "/scratch/wps", "clusters.hpc.accounts was added"),
+        (MAPPED, None, None, "clusters.hpc.accounts was added"),
         (FAR, None, "/old", "clusters.hpc.root is /scratch/wps now, and there are jobs whose folders were sent"),
-        (ACCOUNTS, "ada", "/work/ada", "clusters.hpc.root is /home/ada/wps now"),
+        (MAPPED, "ada", "/work/ada", "clusters.hpc.root is /home/ada/wps now"),
         (FAR, None, "", "clusters.hpc.staging is sftp now"),
         (SHARED, None, "/scratch/wps", "clusters.hpc.staging is shared now"),
     ],
@@ -71,7 +65,7 @@ def test_a_cluster_that_is_no_longer_configured() -> None:
     assert why is not None and why.told(1).startswith("clusters.hpc is no longer configured: 1 job stays as it is;")
 
 
-@pytest.mark.parametrize(("own", "account", "said"), [(FAR, "ada", "no accounts"), (ACCOUNTS, None, "has accounts")])
+@pytest.mark.parametrize(("own", "account", "said"), [(FAR, "ada", "no accounts"), (MAPPED, None, "has accounts")])
 def test_a_cluster_is_not_opened_as_another_account_than_the_jobs(
     own: dict[str, Any], account: str | None, said: str
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.far_settings import MAPPED
 from wps_hpc.clusters.transports.base import TransportError
 from wps_hpc.config import parse_settings
 from wps_hpc.jobs.purge import ORPHAN_AGE
@@ -19,15 +20,6 @@ class World:
     """Two accounts, ``rows`` of them in the database, and a clock."""
 
     def __init__(self, cleanup: str) -> None:
-        own = {
-            "scheduler": "slurm",
-            "transport": "ssh_openssh",
-            "ssh": {"host": "login"},
-            "staging": "sftp",
-            "root": "/home/{account}/wps",
-            "accounts": {"ada@x": "ada", "bert@x": "bert"},
-            "cleanup": cleanup,
-        }
         self.rows: dict[Account, int] = {}
         self.manned: set[Account] = set()
         self.away: set[Account] = set()
@@ -35,8 +27,9 @@ class World:
         self.now = 1000.0
         self.over = False
         self._swept: list[Account] = []
+        clusters = {"hpc": MAPPED | {"cleanup": cleanup}, "plain": {"scheduler": "slurm"}}
         self.visits = Visits(
-            parse_settings({"clusters": {"hpc": own, "plain": {"scheduler": "slurm"}}}).clusters,
+            parse_settings({"clusters": clusters}).clusters,
             cast("Any", self),
             self.sweep,
             self.manned.__contains__,

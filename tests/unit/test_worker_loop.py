@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.far_settings import MAPPED
 from tests.folders import wait_for
 from wps_hpc.config import Settings, Storage, parse_settings
 from wps_hpc.health import read_report
@@ -103,15 +104,7 @@ def test_a_round_that_fails_does_not_count_as_one(loops: list[Loop]) -> None:
 
 def ending_shift(tmp_path: Path, store: Any = None) -> Shift:
     """A shift that has begun nothing yet, but can be ended; its one cluster has accounts."""
-    own = {
-        "scheduler": "slurm",
-        "transport": "ssh_openssh",
-        "ssh": {"host": "login"},
-        "staging": "sftp",
-        "root": "/home/{account}/wps",
-        "accounts": {"ada@x": "ada"},
-    }
-    settings = parse_settings({"storage": {"root": str(tmp_path)}, "clusters": {"hpc": own}})
+    settings = parse_settings({"storage": {"root": str(tmp_path)}, "clusters": {"hpc": MAPPED}})
     clusters = {name: SimpleNamespace(settings=each) for name, each in settings.clusters.items()}
     shift = Shift(settings, *cast("tuple[Any, Any, Any, Any]", (store, None, clusters, None)), "me", 1)
     shift._desk = shift._deliverer = shift._stager = cast("Any", SimpleNamespace(close=lambda: None))
