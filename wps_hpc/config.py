@@ -704,6 +704,10 @@ class Cluster(Section):
         root = self.root and self.root.replace(ACCOUNT_MARK, account)
         return self.model_copy(update={"ssh": self.ssh.model_copy(update={"user": account}), "root": root})
 
+    def sends_to(self, account: str | None) -> str:
+        """The folder on the cluster that job folders of an account are sent to; empty where both sides see them."""
+        return "" if self.staging == "shared" else (self.under(account).root or "").rstrip("/")
+
     @model_validator(mode="after")
     def _options_are_of_the_scheduler(self) -> Self:
         for name in sorted(self.model_fields_set & OPTIONS_OF.keys()):

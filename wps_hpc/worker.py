@@ -28,17 +28,20 @@ from wps_hpc.health import ClusterRounds, WorkerReport
 from wps_hpc.jobs.callbacks import AT_ONCE, Deliverer
 from wps_hpc.jobs.desk import Desk
 from wps_hpc.jobs.dispatch import Dispatcher
+from wps_hpc.jobs.job import Whereabouts
 from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.lease import Lease, LeaseLost
 from wps_hpc.jobs.mirror import Mirror
 from wps_hpc.jobs.outbox import Outbox
 from wps_hpc.jobs.pack import Packer
+from wps_hpc.jobs.places import astray
 from wps_hpc.jobs.purge import Purger
 from wps_hpc.jobs.results import Results
 from wps_hpc.jobs.sending import Sender
 from wps_hpc.jobs.staging import Stager
 from wps_hpc.jobs.store import Store, StoreError, open_store
-from wps_hpc.jobs.sweep import Sweeper
+from wps_hpc.jobs.sweep import Sweeper, Swept
+from wps_hpc.jobs.visits import Visits
 from wps_hpc.jobs.wake import Bell, Listener
 from wps_hpc.jobs.watch import Watcher
 from wps_hpc.processes.catalogue import Catalogue
@@ -189,6 +192,8 @@ class Shift:
     loops: list[Loop] = field(default_factory=list)
     crews: dict[Place, Crew] = field(default_factory=dict)
     _unmanned: set[Place] = field(default_factory=set)
+    _manning: threading.Lock = field(default_factory=threading.Lock)
+    _ended: bool = False
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(STAGED_AT_ONCE, "stage"))
     _callback_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(AT_ONCE, "callback"))
 
@@ -204,6 +209,11 @@ class Shift:
                 self.crews[name, None] = self._crew(cluster)
         if any(cluster.settings.staging == "sftp" for cluster in self.clusters.values()):
             self._add("accounts", lambda _: self._man_places())
+        if any(cluster.settings.accounts for cluster in self.clusters.values()):
+            visits = Visits(
+                self.settings.clusters, self.store, self._sweep_account, self.crews.__contains__, lambda: self._ended
+            )
+            self._add("sweep accounts", lambda _: visits.round(), PURGE_EVERY)
         purger = Purger(self.settings, self.store, launcher)
         self._add("purge", lambda _: self._purge(purger), PURGE_EVERY)
         self._add("catalogue", lambda _: self._reload(), self.settings.processes.watch_seconds)
@@ -212,6 +222,9 @@ class Shift:
 
     def end(self) -> None:
         """Stop all loops and wait for their current rounds."""
+        with self._manning:
+            # A crew that came after this would go on for ever.
+            self._ended = True
         self._desk.close()
         self._deliverer.close()
         for crew in list(self.crews.values()):
@@ -220,7 +233,7 @@ class Shift:
             loop.stop()
         for loop in self.loops:
             loop.join(self.settings.database.lease_seconds)
-        for crew in self.crews.values():
+        for crew in list(self.crews.values()):
             if crew.cluster.account is not None:
                 crew.cluster.close()
         self._stager.close()
@@ -261,7 +274,7 @@ class Shift:
             self.epoch,
             self._places_wanted,
             lambda: loop.wake(),
-            frozenset(self.clusters),
+            self.settings.clusters,
             self.settings.limits.queue_seconds,
         )
         desk.recover()
@@ -305,9 +318,17 @@ class Shift:
     def _sweep(self, sweeper: Sweeper) -> None:
         sweeper.round()
 
+    def _sweep_account(self, place: tuple[str, str]) -> Swept:
+        """Sweep at an account that nobody looks after, over a connection for this alone; raises TransportError."""
+        cluster = build_cluster(self.settings, *place, self.store.identity())
+        try:
+            return Sweeper(cluster, self.store, self._packer.launcher, started=self.started).sweep()
+        finally:
+            cluster.close()
+
     def _man_places(self) -> None:
         """Look after the jobs of every account that has some, over a connection of its own; let go of idle ones."""
-        wanted = {place for place in self.store.places() if place[0] in self.clusters}
+        wanted = {place for place in self.store.places() if self._is_there(place)}
         for place in wanted - self.crews.keys():
             self._man(place)
         now = time.monotonic()
@@ -317,20 +338,28 @@ class Shift:
             if crew.idle_since is not None and now - crew.idle_since > LINGER:
                 self._dismiss(place, crew)
 
+    def _is_there(self, place: Place) -> bool:
+        """Whether the configuration, which may have changed since there were jobs, still has that place."""
+        return astray(self.settings.clusters, Whereabouts(*place, sent_to=None)) is None
+
     def _man(self, place: Place) -> None:
         name, account = place
         if place in self._unmanned:
             return
         try:
-            cluster = self.clusters[name] if account is None else build_cluster(self.settings, name, account)
+            cluster = build_cluster(self.settings, name, account, self.store.identity())
         except ConfigError as error:
             log.error("%s; they stay as they are", error)
             self._unmanned.add(place)
             return
-        log.info("cluster %s: jobs of account %s", name, account or "the server")
-        self.crews[place] = crew = self._crew(cluster)
-        for loop in crew.loops:
-            loop.start()
+        with self._manning:
+            if self._ended:
+                cluster.close()
+                return
+            log.info("cluster %s: jobs of account %s", name, account)
+            self.crews[place] = crew = self._crew(cluster)
+            for loop in crew.loops:
+                loop.start()
 
     def _dismiss(self, place: Place, crew: Crew) -> None:
         crew.let_go()
@@ -407,9 +436,8 @@ class Worker:
                 stop.wait(lease.seconds / 4)
                 return
             log.info("active worker, epoch %d", epoch)
-            shift = Shift(
-                self.settings, store, self._catalogue(), build_clusters(self.settings), bell, lease.holder, epoch
-            )
+            clusters = build_clusters(self.settings, store.identity())
+            shift = Shift(self.settings, store, self._catalogue(), clusters, bell, lease.holder, epoch)
             self._work(shift, lease, stop)
         except (StoreError, LeaseLost) as error:
             log.error("%s", error)

@@ -190,8 +190,9 @@ class FarRounds(Rounds):
         self.far.batch = self.batch
         super().__post_init__()
         here, there = self.site.settings.storage.root, str(self.far.root)
-        settings = self.cluster.settings.model_copy(update={"root": there})
-        depot = Depot(self.far, here, there, 5.0)
+        settings = self.cluster.settings.model_copy(update={"root": there, "staging": "sftp"})
+        self.desk.clusters = {"local": settings}
+        depot = Depot(self.far, here, there, 5.0, self.site.store.identity())
         self.cluster = replace(self.cluster, settings=settings, transport=self.far, storage=here, depot=depot)
         self.start()
 

@@ -221,7 +221,7 @@ class Rounds:
             self.epoch,
             lambda _: None,
             lambda: None,
-            {"local"},
+            {"local": settings},
             clock=self.now,
         )
 

@@ -20,11 +20,12 @@ from joblauncher.formats.values import FileValue
 from tests.clusters.far_side import FarRounds, FarSide
 from tests.clusters.scripted import DONE, QUEUED
 from tests.clusters.site import Site
-from wps_hpc.clusters.transports.base import TransportError
+from wps_hpc.clusters.transports.base import NoSuchFile, TransportError
 from wps_hpc.jobs import mirror
 from wps_hpc.jobs.beneath import Untrusted
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import Reference
+from wps_hpc.jobs.sweep import Swept
 from wps_hpc.jobs.trusted import open_output, read_attempt, read_result
 
 TEXT = bytes(range(256)) * 40
@@ -636,6 +637,28 @@ def test_a_failure_whose_record_never_comes_is_told_from_its_status(rounds: FarR
     assert failed.failure is not None and failed.failure.text == "There is no such thing."
 
 
+def test_a_failure_whose_record_cannot_be_read_is_told_from_its_status(
+    rounds: FarRounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed by the job, or on a disk that has gone bad: the failure is known all the same."""
+    (job,) = rounds.submit()
+    rounds.wrote_failure(job, Failure("out of memory", "There was no room."))
+    part = rounds.far.get_part
+
+    def closed(source: str, offset: int, most: int, timeout: float) -> bytes:
+        if source.endswith("/result.json"):
+            raise NoSuchFile(f"{source} cannot be read")
+        return part(source, offset, most, timeout)
+
+    monkeypatch.setattr(rounds.far, "get_part", closed)
+    rounds.batch.say(DONE)
+    rounds.watch()
+    assert not rounds.site.job(job.id).final, "it may not have arrived yet"
+    rounds.pass_time(60)
+    failed = watched(rounds, job, JobState.FAILED)
+    assert failed.failure is not None and failed.failure.text == "There was no room."
+
+
 def test_a_full_disk_of_the_server_keeps_the_job_until_there_is_room(
     rounds: FarRounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -721,6 +744,15 @@ def test_a_folder_that_no_row_knows_is_left_for_a_day(rounds: FarRounds) -> None
     rounds.pass_time(2 * 86_400)
     assert rounds.sweeper.round() == 1
     assert (stranger.exists(), no_job.exists(), rounds.left_in(job).path.exists()) == (False, True, True)
+
+
+def test_a_sweep_says_what_it_left_and_makes_nothing(rounds: FarRounds) -> None:
+    assert rounds.sweeper.sweep() == Swept()
+    assert not rounds.far.root.exists()
+    (rounds.far.root / "jobs" / "12" / "12345678-1234-1234-1234-123456789012").mkdir(parents=True)
+    assert rounds.sweeper.sweep() == Swept(left=1)
+    rounds.pass_time(2 * 86_400)
+    assert rounds.sweeper.sweep() == Swept(removed=1)
 
 
 def test_other_launchers_go_when_no_job_uses_them(rounds: FarRounds) -> None:

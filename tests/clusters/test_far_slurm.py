@@ -312,6 +312,19 @@ def test_check_sends_a_probe_as_each_account(owners: tuple[FarSlurm, Site], peop
     assert left() <= before, "and leaves nothing"
 
 
+def test_what_is_over_goes_at_accounts_without_jobs(owners: tuple[FarSlurm, Site], people: Sequence[str]) -> None:
+    """A purge or a crash has left it, and nobody's job leads there."""
+    _, site = owners
+    until(lambda: not site.store.places(), "no job is anywhere")
+    left = [Path(f"/home/{name}/wps/jobs/12/12345678-1234-1234-1234-123456789012") for name in people]
+    for name, folder in zip(people, left, strict=True):
+        assert as_account(name, "mkdir", "-p", str(folder)).returncode == 0
+        assert as_account(name, "touch", "-d", "3 days ago", str(folder)).returncode == 0
+    site.kill_worker()
+    site.start_worker()
+    until(lambda: not any(folder.exists() for folder in left), "it is removed")
+
+
 def test_the_servers_own_storage_is_refused_as_the_clusters(slurm_cluster: Slurm, sshd: Sshd, far: Path) -> None:
     """``check`` says so in a sentence, and no job is lost by it."""
     (link := far / "link").symlink_to(far / "target")

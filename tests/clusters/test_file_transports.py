@@ -17,6 +17,7 @@ from tests.clusters.login import proxied, settings
 from tests.services import require
 from tests.services.sshd import Sshd
 from wps_hpc.clusters.connections import SSH_TRANSPORTS
+from wps_hpc.clusters.transports import files
 from wps_hpc.clusters.transports.base import (
     PIECE_BYTES,
     Command,
@@ -287,3 +288,50 @@ def test_a_listing_of_what_is_wanted_only(folder: Path) -> None:
         asked[0]: {"attempts/12/status.xml", "closed"},
         asked[1]: set(),
     }
+
+
+@pytest.fixture
+def swapped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A FIFO in the place of a file that was regular when it was looked at: a command without that look."""
+    for name in ("_READ", "_HASH", "_PART"):
+        script: str = getattr(files, name)
+        assert '-f "$' in script
+        monkeypatch.setattr(files, name, script.replace("[ -f", "[ -e").replace("[ ! -f", "[ ! -e"))
+    (folder / "closed").unlink()
+    subprocess.run(["mkfifo", "--mode=666", str(folder / "closed")], check=True)
+    return folder / "closed"
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_fifo_that_takes_the_place_of_a_file_holds_nobody_up(folder: Path, swapped: Path, held: bool) -> None:
+    """Opened as a file is, it would wait for a writer, and all others of the round with it."""
+    account, others = _Account(), [str(folder / "open"), str(folder / "inner" / "file")]
+    writer = os.open(swapped, os.O_RDWR) if held else None
+    try:
+        read = account.read_many([others[0], str(swapped), others[1]], 100, 10)
+        assert {path: read[path] for path in others} == dict.fromkeys(others, b"some words")
+        assert read.get(str(swapped), b"") == b""
+        sums = account.checksums([others[0], str(swapped), others[1]], 10)
+        assert sums[others[0]] == sums[others[1]] == hashlib.sha256(b"some words").hexdigest()
+        if held:
+            with pytest.raises(TransportError):
+                account.get_part(str(swapped), 0, 10, 10)
+        else:
+            assert account.get_part(str(swapped), 5, 10, 10) == b""
+    finally:
+        if writer is not None:
+            os.close(writer)
+
+
+def test_a_link_that_takes_the_place_of_a_file_is_not_followed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("_READ", "_HASH", "_PART"):
+        monkeypatch.setattr(files, name, getattr(files, name).replace("[ -L", "[ ! -e"))
+    (folder / "closed").unlink()
+    (folder / "closed").symlink_to("open")
+    account, link, other = _Account(), str(folder / "closed"), str(folder / "open")
+    assert account.read_many([link, other], 100, 10) == {other: b"some words"}
+    assert account.checksums([link], 10).get(link) != hashlib.sha256(b"some words").hexdigest()
+    with pytest.raises(TransportError):
+        account.get_part(link, 0, 10, 10)

@@ -22,7 +22,7 @@ from tests.clusters.conftest import ROOMY, make_job
 from wps_hpc.config import Limits, Settings
 from wps_hpc.errors import PARALLEL_LIMIT_TEXT, ServerBusy
 from wps_hpc.jobs.admission import Load
-from wps_hpc.jobs.job import ACTIVE, AT_SCHEDULER, Job, JobState, SubmitState, TransitionError
+from wps_hpc.jobs.job import ACTIVE, AT_SCHEDULER, Job, JobState, SubmitState, TransitionError, Whereabouts
 from wps_hpc.jobs.store import (
     Change,
     JobFilter,
@@ -298,6 +298,27 @@ class TestSubmissions:
 
 class TestLines:
     """Who gets which job next."""
+
+    def test_where_jobs_are_is_known_from_their_submission_on(self, store: Store, add: Add, epoch: int) -> None:
+        sent, again, shared = add(account="ada"), add(account="ada", created=1.0), add()
+        for job in (sent, again):
+            store.add_submission([job.id], f"t{job.id[:8]}", "local", epoch, "/home/ada/wps")
+        store.add_submission([shared.id], "t", "local", epoch, "")
+        waiting, ended = add(account="ada"), add(account="ada")
+        to(store, ended, epoch, JobState.DISMISSED)
+        there, here = Whereabouts("local", "ada", "/home/ada/wps"), Whereabouts("local", None, "")
+        nowhere = Whereabouts("local", "ada", None)
+        assert store.whereabouts() == {there: 2, here: 1, nowhere: 1}
+        assert ids(store.lying_at(there)) == [again.id, sent.id]
+        assert (ids(store.lying_at(here)), ids(store.lying_at(nowhere))) == ([shared.id], [waiting.id])
+        assert store.lying_at(Whereabouts("local", None, None)) == []
+        assert to(store, sent, epoch, JobState.ACCEPTED).sent_to is None, "it was refused there"
+        assert store.jobs_of_accounts() == {("local", "ada"): 4}
+
+    def test_who_the_server_is_stays(self, store: Store) -> None:
+        identity = store.identity()
+        store.upgrade()
+        assert store.identity() == identity and len(identity) == 32
 
     def test_dispatch_takes_the_oldest_staged_jobs_of_its_cluster(self, store: Store, add: Add) -> None:
         second, first = add(created=20.0), add(created=10.0)

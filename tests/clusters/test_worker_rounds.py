@@ -17,7 +17,7 @@ from joblauncher.formats.records import Failure
 from tests.clusters.scripted import DONE, QUEUED, RUNNING, Rounds
 from tests.clusters.site import Site
 from wps_hpc.clusters.schedulers.base import JobWord, Phase
-from wps_hpc.config import Logging
+from wps_hpc.config import Cluster, Logging
 from wps_hpc.jobs import watch
 from wps_hpc.jobs.job import Job, JobState, Submission
 from wps_hpc.jobs.lastwords import LastWords
@@ -778,12 +778,12 @@ def test_a_worker_that_stops_while_it_stages_fails_no_job(rounds: Rounds, monkey
 def test_a_job_whose_cluster_is_gone_says_so_and_goes_on_when_it_is_back(rounds: Rounds) -> None:
     running = rounds.running("one")
     waiting = rounds.site.mark("two")
-    rounds.desk.clusters = {"another"}
+    rounds.desk.clusters = {"another": Cluster()}
     rounds.desk.round()
     for job in (running, waiting):
         told = rounds.site.job(job.id)
         assert (told.state, told.reason) == (job.state, "its cluster (local) is no longer part of the configuration")
-    rounds.desk.clusters = {"local"}
+    rounds.desk.clusters = {"local": Cluster()}
     rounds.dispatcher.round()
     rounds.watch()
     for job in (running, waiting):
@@ -794,7 +794,7 @@ def test_a_job_whose_cluster_is_gone_says_so_and_goes_on_when_it_is_back(rounds:
 
 def test_a_job_whose_cluster_is_gone_can_be_dismissed_and_takes_no_place_then(rounds: Rounds) -> None:
     running, waiting = rounds.running("one"), rounds.site.mark("two")
-    rounds.desk.clusters = {"another"}
+    rounds.desk.clusters = {"another": Cluster()}
     for job in (running, waiting):
         rounds.site.intake.dismiss(job.id, "the operator")
     rounds.desk.round()

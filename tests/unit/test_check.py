@@ -9,6 +9,9 @@ import pytest
 
 from wps_hpc.cli import check
 from wps_hpc.cli.check import PROBLEM, Finding, check_node, check_private_folder, file_system, print_all
+from wps_hpc.clusters.cluster import build_clusters
+from wps_hpc.clusters.transports.base import Completed
+from wps_hpc.clusters.transports.ssh_openssh import OpenSshTransport
 from wps_hpc.config import parse_settings
 from wps_hpc.probe import ProbeReport, _ahead
 
@@ -147,3 +150,19 @@ def test_where_nothing_is_contained_nothing_is_said() -> None:
 def test_a_finding_is_one_line_whatever_another_host_said(capsys: pytest.CaptureFixture[str]) -> None:
     print_all([Finding(PROBLEM, "it said \x1b[2J: two\nlines")])
     assert capsys.readouterr().out == "problem it said  [2J: two lines\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "noted"),
+    [({"staging": "sftp", "root": "/scratch/wps"}, False), ({"root": "/scratch/wps"}, True), ({}, True)],
+)
+def test_whether_the_login_node_sees_the_storage_matters_only_where_it_is_shared(
+    own: dict[str, object], noted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"scheduler": "slurm", "transport": "ssh_openssh", "ssh": {"host": "login"}, **own}
+    cluster = build_clusters(parse_settings({"storage": {"root": str(tmp_path)}, "clusters": {"hpc": given}}))["hpc"]
+    monkeypatch.setattr(OpenSshTransport, "noise", lambda *_: "")
+    monkeypatch.setattr(OpenSshTransport, "run", lambda *_: Completed(0, "wps\n", ""))
+    monkeypatch.setattr(OpenSshTransport, "read_many", lambda *_: {})
+    said = [finding for finding in check.check_login(cluster) if "storage" in finding.text or "root" in finding.text]
+    assert [finding.level for finding in said] == [check.NOTE] * noted

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import pytest
 
+from tests.far_settings import MAPPED
 from tests.folders import wait_for
-from wps_hpc.config import Settings, Storage
+from wps_hpc.config import Settings, Storage, parse_settings
 from wps_hpc.health import read_report
 from wps_hpc.jobs.lease import LeaseLost
 from wps_hpc.jobs.watch import Queries
@@ -99,3 +100,58 @@ def test_a_round_that_fails_does_not_count_as_one(loops: list[Loop]) -> None:
     started(loops, work)
     wait_for(lambda: work.rounds > 3)
     assert work.loop.round_at == 5.0
+
+
+def ending_shift(tmp_path: Path, store: Any = None) -> Shift:
+    """A shift that has begun nothing yet, but can be ended; its one cluster has accounts."""
+    settings = parse_settings({"storage": {"root": str(tmp_path)}, "clusters": {"hpc": MAPPED}})
+    clusters = {name: SimpleNamespace(settings=each) for name, each in settings.clusters.items()}
+    shift = Shift(settings, *cast("tuple[Any, Any, Any, Any]", (store, None, clusters, None)), "me", 1)
+    shift._desk = shift._deliverer = shift._stager = cast("Any", SimpleNamespace(close=lambda: None))
+    return shift
+
+
+class Places:
+    """A store that knows where there are jobs."""
+
+    def __init__(self, *places: tuple[str, str | None]) -> None:
+        self._places = set(places)
+
+    def places(self) -> set[tuple[str, str | None]]:
+        """See ``Store``."""
+        return self._places
+
+    def identity(self) -> str:
+        """See ``Store``."""
+        return "me"
+
+
+def test_a_place_is_not_manned_once_the_shift_is_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loops: list[Loop]
+) -> None:
+    """Its loops would go on after the shift, with the lease in other hands."""
+    shift = ending_shift(tmp_path, Places(("hpc", "ada")))
+    work, closed = Work(), threading.Event()
+
+    def build(*_: object) -> Any:
+        shift.end()
+        return SimpleNamespace(account="ada", close=closed.set)
+
+    monkeypatch.setattr("wps_hpc.worker.build_cluster", build)
+    monkeypatch.setattr(Shift, "_crew", lambda *_: SimpleNamespace(loops=[work.loop], let_go=lambda: None))
+    shift._man_places()
+    began = work.loop.ident is not None
+    loops += [work.loop] if began else []
+    assert not began
+    assert shift.crews == {} and closed.is_set()
+
+
+def test_only_places_that_the_configuration_still_has_are_manned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster has got a table of accounts, or another has lost it, since those jobs went there."""
+    shift = ending_shift(tmp_path, Places(("hpc", "ada"), ("hpc", None), ("local", "ada"), ("gone", None)))
+    manned: list[object] = []
+    monkeypatch.setattr(Shift, "_man", lambda _, place: manned.append(place))
+    shift._man_places()
+    assert manned == [("hpc", "ada")]

@@ -9,8 +9,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -23,7 +25,8 @@ from wps_hpc.clusters.transports.base import Command, TransportError
 from wps_hpc.clusters.transports.ssh import SshTransport
 from wps_hpc.config import ConfigError, Settings, is_loopback
 from wps_hpc.health import LOW_SPACE, read_report
-from wps_hpc.jobs.store import StoreError, open_store
+from wps_hpc.jobs.places import astray
+from wps_hpc.jobs.store import Store, StoreError, open_store
 from wps_hpc.probe import ProbeFailed, ProbeReport, send_probe
 from wps_hpc.processes.catalogue import Catalogue
 
@@ -50,6 +53,7 @@ class Finding:
     text: str
 
 
+T = TypeVar("T")
 Check = Callable[[Settings], Iterable[Finding]]
 
 
@@ -229,6 +233,23 @@ def check_owners(settings: Settings) -> Iterator[Finding]:
             yield Finding(OK, f"cluster {name}: {len(cluster.accounts)} owners have accounts there")
 
 
+def check_places(settings: Settings) -> Iterator[Finding]:
+    """Whether every job is where it can be looked after: the configuration may have changed since it went there."""
+    for where, count in (_asked(settings, Store.whereabouts) or {}).items():
+        why = astray(settings.clusters, where)
+        if why is not None:
+            yield Finding(PROBLEM, why.told(count))
+
+
+def _asked(settings: Settings, question: Callable[[Store], T]) -> T | None:
+    """What the job database says; None when it cannot be asked, of which there is a line already."""
+    try:
+        with closing(open_store(settings)) as store:
+            return question(store)
+    except (StoreError, ValueError, OSError, ImportError):
+        return None
+
+
 def check_worker(settings: Settings) -> Iterator[Finding]:
     """Whether a worker is at work. None need be: the server may just not be running."""
     report = read_report(settings)
@@ -250,19 +271,21 @@ CHECKS: tuple[Check, ...] = (
     check_processes,
     check_containers,
     check_owners,
+    check_places,
     check_worker,
 )
 
 
 def check_clusters(settings: Settings, timeout: float) -> Iterator[Finding]:
     """Send a probe through each cluster's scheduler."""
+    identity = _asked(settings, Store.identity) or ""
     try:
-        clusters = build_clusters(settings)
+        clusters = build_clusters(settings, identity)
     except ConfigError as error:
         yield Finding(PROBLEM, str(error))
         return
     for cluster in clusters.values():
-        for seen in _as_accounts(settings, cluster):
+        for seen in _as_accounts(settings, cluster, identity):
             try:
                 login = list(check_login(seen))
                 yield from login
@@ -272,10 +295,11 @@ def check_clusters(settings: Settings, timeout: float) -> Iterator[Finding]:
                 seen.close()
 
 
-def _as_accounts(settings: Settings, cluster: Cluster) -> Iterator[Cluster]:
+def _as_accounts(settings: Settings, cluster: Cluster, identity: str) -> Iterator[Cluster]:
     """The cluster as each account of its table sees it; one without a table as the server does."""
     accounts = sorted(set(cluster.settings.accounts.values()))
-    yield from (build_cluster(settings, cluster.name, account) for account in accounts) if accounts else [cluster]
+    seen = (build_cluster(settings, cluster.name, account, identity) for account in accounts)
+    yield from seen if accounts else [cluster]
 
 
 def check_login(cluster: Cluster) -> Iterator[Finding]:

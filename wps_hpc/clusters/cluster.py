@@ -147,6 +147,11 @@ class Cluster:
         return self.settings.python or sys.executable
 
     @property
+    def sent_to(self) -> str:
+        """The folder on the cluster that job folders are sent to; empty where both sides see the server's."""
+        return "" if self.depot is None else self.depot.root
+
+    @property
     def warm(self) -> bool:
         """Jobs may be started by the spooler's fork: on the server's own Python, by no script of the site's own."""
         return self.settings.scheduler == "local" and not (self.settings.python or self.settings.template)
@@ -318,23 +323,29 @@ TRANSPORTS: Mapping[str, Callable[[config.Storage], Transport]] = {
 }
 
 
-def build_clusters(settings: config.Settings) -> Mapping[str, Cluster]:
+def build_clusters(settings: config.Settings, identity: str = "") -> Mapping[str, Cluster]:
     """Every configured cluster by its name; runs nothing yet. Raises ConfigError for a template that cannot be used.
 
+    ``identity`` is the server's, by which it knows its own folders there; empty: whose they are is not asked.
     All local clusters share the one spooler of this host and storage.
     """
-    return {name: _build(name, own, settings.storage) for name, own in settings.clusters.items()}
+    return {name: _build(name, own, settings.storage, identity) for name, own in settings.clusters.items()}
 
 
-def build_cluster(settings: config.Settings, name: str, account: str | None) -> Cluster:
-    """One cluster as an account of it sees it, with a connection of its own; raises ConfigError."""
+def build_cluster(settings: config.Settings, name: str, account: str | None, identity: str = "") -> Cluster:
+    """One cluster as an account of it sees it (None: the server's own, where there is no table of accounts), with a
+    connection of its own; see ``build_clusters``. Raises ConfigError."""
     own = settings.clusters[name]
-    if account is not None and own.staging != "sftp":
-        raise ConfigError(f"clusters.{name} has jobs of account {account}, but no longer the staging that they need")
-    return _build(name, own.under(account), settings.storage, account)
+    if account is not None and not own.accounts:
+        raise ConfigError(f"clusters.{name} has no accounts, so nothing runs there as {account}")
+    if account is None and own.accounts:
+        raise ConfigError(f"clusters.{name} has accounts, so nothing runs there as the server's own")
+    return _build(name, own.under(account), settings.storage, identity, account)
 
 
-def _build(name: str, own: config.Cluster, storage: config.Storage, account: str | None = None) -> Cluster:
+def _build(
+    name: str, own: config.Cluster, storage: config.Storage, identity: str, account: str | None = None
+) -> Cluster:
     transport, scheduler = TRANSPORTS[own.scheduler](storage), SCHEDULERS[own.scheduler](own)
     if own.drmaa_library is not None and isinstance(scheduler, GridEngineScheduler):
         scheduler = DrmaaScheduler(scheduler)
@@ -350,12 +361,12 @@ def _build(name: str, own: config.Cluster, storage: config.Storage, account: str
         _news=_News(transport, own.command_seconds),
         storage=storage.root,
         account=account,
-        depot=_depot(own, transport, storage),
+        depot=_depot(own, transport, storage, identity),
     )
 
 
-def _depot(own: config.Cluster, transport: Transport, storage: config.Storage) -> Depot | None:
+def _depot(own: config.Cluster, transport: Transport, storage: config.Storage, identity: str) -> Depot | None:
     """Where job folders lie, on a cluster that they are sent to."""
     if own.staging == "shared" or own.root is None or not isinstance(transport, FileTransport):
         return None
-    return Depot(transport, storage.root, own.root.rstrip("/"), own.command_seconds)
+    return Depot(transport, storage.root, own.sends_to(None), own.command_seconds, identity)

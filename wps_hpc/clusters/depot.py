@@ -11,6 +11,8 @@ import hashlib
 import logging
 import re
 import secrets
+import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +37,13 @@ _LOOKED_AT = (
     f"|[.]container/{_A.container_log.name})"
     f"|{re.escape(JobFolder(Path()).batch_log.name)})"
 )
+#: What says whose the tree is: the server's identity in the first line, then words for whoever finds it.
+MARK = "wps-hpc-server"
+_MARK_TEXT = """{identity}
+This folder belongs to the wps-hpc server with the identity above, which first used it from host {host}.
+No other one uses it as long as this file is here.
+"""
+_MARK_LIMIT = 4096
 #: Folders that are listed, and small files that are read, together.
 _LISTED_AT_ONCE, READ_AT_ONCE = 500, 50
 
@@ -55,6 +64,8 @@ class Depot:
     here: Path
     root: str
     timeout: float
+    #: Who the server is; empty: nobody who would mark the tree as its own.
+    identity: str = ""
     _ready: threading.Event = field(default_factory=threading.Event)
     _launchers: set[str] = field(default_factory=set)
 
@@ -69,10 +80,46 @@ class Depot:
     # Before a submission
 
     def prepare(self) -> None:
-        """Make the tree, once; refuses a cluster that has the server's own folder there: it would remove what it
-        fetched."""
-        if self._ready.is_set():
-            return
+        """Make the tree, once, and see each time whose it is: to be called before anything is sent or swept there.
+
+        Refuses the server's own folder, since it would remove what it fetched, and another server's, which would remove
+        the jobs that it does not know.
+        """
+        if not self._ready.is_set():
+            self._make()
+            self._ready.set()
+        if self.identity:
+            self._own()
+
+    def _own(self) -> None:
+        owner = self._owner() or self._mark()
+        if owner != self.identity:
+            text = (
+                f"the folder {self.root} on the cluster belongs to another server (its {MARK} names {owner!r:.42}, "
+                f"this is {self.identity}): set another root, or remove that file when no other uses the folder"
+            )
+            raise TransportError(text, may_have_run=False)
+
+    def _owner(self) -> str | None:
+        """Whom the tree belongs to by its mark; None where there is none."""
+        mark = f"{self.root}/{MARK}"
+        content = self.transport.read_many([mark], _MARK_LIMIT, self.timeout).get(mark)
+        return None if content is None else content.decode(errors="replace").partition("\n")[0].strip() or "nobody"
+
+    def _mark(self) -> str:
+        """Mark the tree as this server's; whom it belongs to then. Of two servers that do so at once the later one has
+        it, and the other one learns so with its next look."""
+        found = self._listed([self.root], depth=1).get(self.root, ())
+        if any(entry.path == MARK for entry in found):
+            raise TransportError(f"{self.root}/{MARK} on the cluster cannot be read", may_have_run=False)
+        with tempfile.NamedTemporaryFile(dir=self.here, prefix=".mark-") as draft:
+            draft.write(_MARK_TEXT.format(identity=self.identity, host=socket.gethostname()).encode())
+            draft.flush()
+            self.transport.put_many({f"{self.root}/{MARK}": Path(draft.name)}, self.timeout)
+        log.info("%s on the cluster is this server's from now on", self.root)
+        return self._owner() or ""
+
+    def _make(self) -> None:
         self.transport.make_folders([self.root, f"{self.root}/jobs", f"{self.root}/launcher"], self.timeout)
         marker = self.here / f".here-{secrets.token_hex(8)}"
         marker.touch(mode=0o600)
@@ -84,7 +131,6 @@ class Depot:
         if any(entry.path == marker.name for entry in found.get(top, ())):
             text = f"{self.root} on the cluster is the server's own storage.root: set another root, or staging shared"
             raise TransportError(text, may_have_run=False)
-        self._ready.set()
 
     def send_launcher(self, launcher: Path) -> None:
         """Have the launcher there: its folder is named by its fingerprint, so what is there and whole is not sent."""
@@ -207,6 +253,10 @@ class Depot:
         return sizes
 
     # When they are over
+
+    def is_there(self) -> bool:
+        """Whether the tree has been made: nobody makes it only to sweep it."""
+        return (jobs := f"{self.root}/jobs") in self._listed([jobs], depth=0)
 
     def job_folders(self) -> Mapping[str, float]:
         """The jobs whose folders are there, with the time of their last change: Unix seconds by the cluster's clock."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,10 @@ from pathlib import Path
 from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.folder import JobFolder, job_path
 from joblauncher.formats.records import Failure
+from wps_hpc import config
 from wps_hpc.jobs import requestjson
 from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.places import Astray, astray
 from wps_hpc.jobs.request import ExecuteRequest
 from wps_hpc.jobs.staging import Stager, StagingFailed
 from wps_hpc.jobs.store import Change, JobFields, Store
@@ -31,8 +33,8 @@ class Desk:
     """What the active worker does with jobs before their submission. ``changed`` is told every job that it changed.
 
     ``pool`` runs the staging of whole jobs (each of which fetches its inputs over the stager's own pool); ``wake`` is
-    called from its threads when one is done. ``most`` jobs are staged at the same time. ``clusters`` are the names of
-    those that are configured. ``queue_seconds`` is how long a job may wait in a scheduler's queue (None: for ever).
+    called from its threads when one is done. ``most`` jobs are staged at the same time. ``clusters`` are those that are
+    configured. ``queue_seconds`` is how long a job may wait in a scheduler's queue (None: for ever).
     """
 
     root: Path
@@ -43,7 +45,7 @@ class Desk:
     epoch: int
     changed: Callable[[str], None]
     wake: Callable[[], None]
-    clusters: Collection[str]
+    clusters: Mapping[str, config.Cluster]
     queue_seconds: float | None = None
     clock: Callable[[], float] = time.time
     _staging: dict[str, tuple[Job, Staged]] = field(default_factory=dict)
@@ -62,8 +64,7 @@ class Desk:
         self._clear_queues()
         for job in self.store.asked_while_waiting():
             self._act(job)
-        for job in self.store.stranded(self.clusters):
-            self._strand(job)
+        self._strand_all()
         self._finish_staging()
         free = self.most - len(self._staging)
         for job in self.store.to_stage(free) if free > 0 else ():
@@ -75,6 +76,8 @@ class Desk:
         if self.queue_seconds is None:
             return
         for job in self.store.queued_since(self.clock() - self.queue_seconds):
+            if astray(self.clusters, job.whereabouts) is not None:
+                continue  # nobody has looked whether it still waits
             log.warning("job %s: waited for %g s: %s", job.id, self.queue_seconds, job.message)
             self.store.request_cancel(job.id, "the time limit of this service on waiting in the queue")
 
@@ -94,16 +97,24 @@ class Desk:
         elif job.wish == "release":
             self._follow(job, {"state": JobState.ACCEPTED, "message": "waiting for a place", "wish": None})
 
-    def _strand(self, job: Job) -> None:
-        """A job of a cluster that was taken out of the configuration: it waits for its return, or to be dismissed."""
+    def _strand_all(self) -> None:
+        """Jobs that are where nobody looks after them, as the configuration has changed."""
+        for where, count in self.store.whereabouts().items():
+            why = astray(self.clusters, where)
+            news = [self._strand(job, why) for job in self.store.lying_at(where)] if why is not None else []
+            if why is not None and any(news):
+                log.error("%s", why.told(count))
+
+    def _strand(self, job: Job, why: Astray) -> bool:
+        """Let a job wait for the return of what was, or end it when it is given up; whether that was news."""
         if job.cancel_requested is not None:
+            log.warning("job %s: given up; %s, so its scheduler is not told", job.id, why.setting)
             self._end(job, JobState.DISMISSED, f"dismissed by {job.cancelled_by}", None)
-        elif job.stale_since is None:
-            log.error(
-                "job %s: its cluster %s is no longer configured; cancel it, or configure that", job.id, job.cluster
-            )
-            reason = f"its cluster ({job.cluster}) is no longer part of the configuration"
-            self._apply(job, {"stale_since": self.clock(), "reason": reason})
+            return False
+        if job.stale_since is not None and job.reason == why.reason:
+            return False
+        log.warning("job %s: stale: %s", job.id, why.reason)
+        return self._apply(job, {"stale_since": job.stale_since or self.clock(), "reason": why.reason})
 
     def _follow(self, job: Job, fields: JobFields) -> None:
         """Do as wished, unless the client has wished for something else meanwhile: the next round sees that."""

@@ -74,6 +74,8 @@ class Dispatcher:
         Returns the seconds after which another round is due whatever happens, or None.
         """
         unknown = self.store.in_state(self.cluster.name, JobState.SUBMITTING, self.cluster.account)
+        # Elsewhere nobody can look for what a launcher has claimed.
+        unknown = [job for job in unknown if job.sent_to in (None, self.cluster.sent_to)]
         for job in unknown:
             if not self._each(job, self._recover):
                 break  # each of the others would wait for the command's whole time limit
@@ -173,7 +175,8 @@ class Dispatcher:
 
     def _begun(self, job: Job, order: JobOrder) -> Submission | None:
         try:
-            return self.store.add_submission([job.id], order.token, self.cluster.name, self.epoch)
+            name, sent_to = self.cluster.name, self.cluster.sent_to
+            return self.store.add_submission([job.id], order.token, name, self.epoch, sent_to)
         except NotWaiting:
             log.info("job %s was withdrawn before it was submitted", job.id)
             return None

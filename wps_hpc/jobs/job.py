@@ -84,6 +84,16 @@ class Submission:
 
 
 @dataclass(frozen=True)
+class Whereabouts:
+    """Where jobs are: a cluster, the account there (None: the server's own), and the folder on the cluster that job
+    folders were sent to (empty: none, both sides see the server's; None: none yet, or nobody noted it)."""
+
+    cluster: str
+    account: str | None
+    sent_to: str | None
+
+
+@dataclass(frozen=True)
 class Job:
     """One Execute as the database has it. Times are Unix seconds, the server's; ``percent`` is 0 to 100.
 
@@ -95,7 +105,8 @@ class Job:
     those that are. ``state_since`` is when the job came into its state. ``submission_id`` is None while no scheduler
     has the job or may have it (so a held job without one was never submitted, or has come back). ``released``
     says that a client of WPS 2.0 has dismissed the job, to whom its identifier means nothing any more. ``account`` is
-    the cluster's account that the job runs under; None: the one that the server itself uses there.
+    the cluster's account that the job runs under; None: the one that the server itself uses there. ``sent_to`` is the
+    folder on the cluster that the job's folder was sent to for its submission; empty where both sides see the server's.
     """
 
     id: str
@@ -130,6 +141,12 @@ class Job:
     state_since: float | None = None
     released: bool = False
     account: str | None = None
+    sent_to: str | None = None
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """Where the job is."""
+        return Whereabouts(self.cluster, self.account, self.sent_to)
 
     @property
     def restarts(self) -> int:
@@ -183,7 +200,7 @@ def _entered(job: Job, given: Mapping[str, Any], now: float) -> Job:
     """What holds from the moment a job is in its new state."""
     follows: dict[str, Any] = {"state_since": now}
     if job.state is JobState.ACCEPTED:
-        follows["submission_id"] = None
+        follows |= {"submission_id": None, "sent_to": None}
     if job.state is JobState.RUNNING and job.started is None:
         follows["started"] = now
     if job.final:

@@ -367,10 +367,14 @@ class Mirror:
         folder = self._folder(fetch.job_id)
         paths = folder.attempt(fetch.attempt)
         there = {entry.path: entry for entry in self.depot.list_jobs([fetch.job_id]).get(fetch.job_id) or ()}
-        content = self._record(fetch, there.get(_within(folder, paths.result)))
         succeeded = _state(fetch.status) == status_file.SUCCEEDED
-        if content is None and (succeeded or not self._patience_is_over(fetch, fetch.tries + 1)):
-            raise _Misfit(f"there is no {paths.result.name}")
+        content = None
+        try:
+            content = self._record(fetch, there.get(_within(folder, paths.result)))
+        except (_Misfit, NoSuchFile, Unreadable):
+            # Of a failure the status says enough, and what became of its record is no other failure.
+            if succeeded or not self._patience_is_over(fetch, fetch.tries + 1):
+                raise
         _make_parents(folder, paths.result)
         if succeeded:
             outputs = there.get(_within(folder, paths.outputs))
@@ -382,10 +386,11 @@ class Mirror:
         reach(Failpoint.FETCH_ARRIVED)
         write_atomic(paths.status, fetch.status)
 
-    def _record(self, fetch: _Fetch, entry: Listed | None) -> bytes | None:
-        """The record of an attempt, cut where it is too large; None when there is none, or a link in its place."""
+    def _record(self, fetch: _Fetch, entry: Listed | None) -> bytes:
+        """The record of an attempt, cut where it is too large; raises _Misfit when there is none, or a link in its
+        place."""
         if entry is None or entry.kind is not Kind.FILE:
-            return None
+            raise _Misfit(f"there is no {_A.result.name}")
         content, most = bytearray(), min(entry.size, RESULT_LIMIT + 1)
         while len(content) < most and (part := self._piece(fetch, entry.path, len(content), most - len(content))):
             content += part

@@ -45,11 +45,12 @@ from wps_hpc.jobs.job import (
     Submission,
     SubmitState,
     TransitionError,
+    Whereabouts,
     advanced,
 )
 from wps_hpc.jobs.lease import LeaseLost, fence
 from wps_hpc.jobs.request import Mode
-from wps_hpc.jobs.tables import jobs, submissions
+from wps_hpc.jobs.tables import jobs, server, submissions
 
 __all__ = [
     "Applied",
@@ -218,7 +219,19 @@ _AT_SCHEDULER = _ALL.where(jobs.c.scheduler_gone.is_(False), jobs.c.submission_i
     *_OLDEST_FIRST
 )
 _PLACES = select(jobs.c.cluster, jobs.c.account).where(or_(_RUNNING_ON, jobs.c.scheduler_gone.is_(False))).distinct()
-_STRANDED = _ALL.where(_RUNNING_ON, jobs.c.cluster.not_in(bindparam("known", expanding=True)))
+_JOBS_OF_ACCOUNTS = (
+    select(jobs.c.cluster, jobs.c.account, func.count())
+    .where(jobs.c.account.is_not(None))
+    .group_by(jobs.c.cluster, jobs.c.account)
+)
+_WHEREABOUTS = (
+    select(jobs.c.cluster, jobs.c.account, jobs.c.sent_to, func.count())
+    .where(_RUNNING_ON, _SHOWN)
+    .group_by(jobs.c.cluster, jobs.c.account, jobs.c.sent_to)
+)
+_LYING_AT = _ALL.where(
+    _RUNNING_ON, _AT, jobs.c.sent_to.is_not_distinct_from(bindparam("sent_there", type_=String))
+).order_by(*_OLDEST_FIRST)
 _OVERDUE = _ALL.where(_RUNNING_ON, jobs.c.deadline < bindparam("moment"), jobs.c.cancel_requested.is_(None))
 
 #: A job that is held waits because somebody wants it to.
@@ -235,6 +248,7 @@ _LOAD = select(func.count(case((_MARKS["running"], 1))), func.count(case((_MARKS
 )
 _COUNTS = select(jobs.c.process, jobs.c.state, func.count()).where(_SHOWN).group_by(jobs.c.process, jobs.c.state)
 
+_IDENTITY = select(server.c.identity)
 _OLDEST_ACTIVE = select(func.min(jobs.c.created)).where(_RUNNING_ON)
 
 _CHANGEABLE = tuple(name for name in _NAMES if name not in ("id", "created", "request"))
@@ -291,6 +305,11 @@ class Store:
     def close(self) -> None:
         """Let go of the connections."""
         self.database.close()
+
+    def identity(self) -> str:
+        """Who the server is: 32 letters and digits that were drawn when the database was made, and stay."""
+        found: str = self.database.read(lambda connection: connection.execute(_IDENTITY).scalar_one())
+        return found
 
     # Reading
 
@@ -405,15 +424,18 @@ class Store:
 
         return self.database.write(all_of_them)
 
-    def add_submission(self, job_ids: Sequence[str], token: str, cluster: str, epoch: int) -> Submission:
-        """Record, before the submit command is run, that staged, accepted jobs are being submitted together.
+    def add_submission(
+        self, job_ids: Sequence[str], token: str, cluster: str, epoch: int, sent_to: str | None = None
+    ) -> Submission:
+        """Record, before the submit command is run, that staged, accepted jobs are being submitted together, whose
+        folders were ``sent_to`` (see ``Job``).
 
         They become ``submitting``, as its tasks in this order; the submission is ``unknown`` until its outcome is
         recorded. Their submission number is the next that no attempt has had. Raises NotWaiting, with nothing changed,
         when one of them does not wait any more.
         """
         planned = Submission(0, token, cluster, SubmitState.UNKNOWN, time.time())
-        return self.database.write(lambda connection: self._submit(connection, job_ids, planned, epoch))
+        return self.database.write(lambda connection: self._submit(connection, job_ids, planned, epoch, sent_to))
 
     def submitted(self, job_id: str, submission_id: int, scheduler_id: str, epoch: int) -> Job:
         """Record that the scheduler took a submission of one job, which becomes ``queued`` if it was ``submitting``."""
@@ -485,9 +507,19 @@ class Store:
         ``held``) or released (``held`` → ``accepted``)."""
         return self._jobs(_ASKED_WHILE_WAITING)
 
-    def stranded(self, clusters: Iterable[str]) -> list[Job]:
-        """Jobs that have not ended and whose cluster is none of these: nobody dispatches or watches them."""
-        return self._jobs(_STRANDED, known=list(clusters))
+    def whereabouts(self) -> dict[Whereabouts, int]:
+        """Where the jobs are that have not ended, and how many."""
+        rows = self.database.read(lambda connection: connection.execute(_WHEREABOUTS).all())
+        return {Whereabouts(cluster, account, sent_to): count for cluster, account, sent_to, count in rows}
+
+    def jobs_of_accounts(self) -> dict[tuple[str, str], int]:
+        """How many jobs have a row, hidden or not, of each account of each cluster."""
+        rows = self.database.read(lambda connection: connection.execute(_JOBS_OF_ACCOUNTS).all())
+        return {(cluster, account): count for cluster, account, count in rows}
+
+    def lying_at(self, where: Whereabouts) -> list[Job]:
+        """The jobs there that have not ended, the oldest first."""
+        return self._jobs(_LYING_AT, on=where.cluster, account_there=where.account, sent_there=where.sent_to)
 
     def overdue(self, now: float) -> list[Job]:
         """Jobs that are past their deadline and that nobody has asked to cancel yet."""
@@ -575,13 +607,16 @@ class Store:
     def _advanced(self, job: Job, fields: Mapping[str, Any]) -> Job:
         return advanced(job, fields, now=time.time(), keep_seconds=self.keep_seconds)
 
-    def _submit(self, connection: Connection, job_ids: Sequence[str], planned: Submission, epoch: int) -> Submission:
+    def _submit(
+        self, connection: Connection, job_ids: Sequence[str], planned: Submission, epoch: int, sent_to: str | None
+    ) -> Submission:
         fence(connection, epoch)
         current = _read_to_change(connection, job_ids)
         waiting = [_waiting(current.get(job_id), job_id) for job_id in job_ids]
         values = {name: value for name, value in asdict(planned).items() if name != "id"}
         number = connection.execute(_INSERT_SUBMISSION, {**values, "state": planned.state.value}).scalar_one()
-        steps = [(job, self._advanced(job, _task_fields(job, number, n))) for n, job in enumerate(waiting)]
+        there = {"sent_to": sent_to}
+        steps = [(job, self._advanced(job, _task_fields(job, number, n) | there)) for n, job in enumerate(waiting)]
         _write(connection, steps)
         return replace(planned, id=number)
 

@@ -83,6 +83,7 @@ jobs = Table(
     Column("state_since", Double),
     Column("released", Boolean, nullable=False, server_default=false()),
     Column("account", String(100)),
+    Column("sent_to", Text),
     Column("expired", Boolean, nullable=False, server_default=false()),
     Column("request", Text, nullable=False),
 )
@@ -101,5 +102,14 @@ lease = Table(
     Column("holder", String(200), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("expires", Double, nullable=False),
+    CheckConstraint("id = 1", name="single"),
+)
+
+#: Who the server is, to whom folders on clusters belong: a single row, made by the migration.
+server = Table(
+    "server",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("identity", String(32), nullable=False),
     CheckConstraint("id = 1", name="single"),
 )

@@ -1,9 +1,9 @@
 """Files by commands: what a transport does with files when all that it can do is run a command.
 
 No SFTP is spoken: a login file that prints something breaks that protocol, a site may have switched it off, and it can
-neither list many folders at once nor hash a file there. The commands are those of every login node (sh, cat, tail,
-head, base64, dd, wc, mv, mkdir, rm, xargs, sha256sum, and GNU find). Names travel over standard input, so there may be
-any number of them.
+neither list many folders at once nor hash a file there. The commands are those of every login node (sh, cat, tr, wc,
+mv, mkdir, rm, xargs, base64, sha256sum, GNU find, and dd of coreutils 8.16 or newer). Names travel over standard input,
+so there may be any number of them.
 """
 
 from __future__ import annotations
@@ -41,8 +41,12 @@ _KINDS = {"f": Kind.FILE, "d": Kind.FOLDER}
 _PLAIN = (("LC_ALL", "C"),)
 
 _EACH = 'for p; do if [ -L "$p" ]; then echo -; elif [ -f "$p" ] && [ -r "$p" ]; then {}; else echo -; fi; done'
-_READ = _EACH.format('printf +; head -c {most} "$p" | base64 | tr -d "\\n"; echo')
-_HASH = _EACH.format('sha256sum <"$p"')
+#: What was a file when it was looked at may be a FIFO or a link when it is opened: the one is not waited for, the other
+#: not followed.
+_OPEN_FILE = "dd bs=65536 iflag=nonblock,nofollow,fullblock{flags} status=none"
+_SOME_OF_IT = _OPEN_FILE.format(flags=",skip_bytes,count_bytes")
+_READ = _EACH.format(f'printf +; {_SOME_OF_IT} count={{most}} if="$p" | base64 | tr -d "\\n"; echo')
+_HASH = _EACH.format(f'{_OPEN_FILE.format(flags="")} if="$p" | sha256sum')
 _PRINT = '-printf "%H\\0%P\\0%y\\0%s\\0%T@\\0"'
 _LIST = f'exec find "$@" -maxdepth {{depth}} {_PRINT}'
 _LIST_ONLY = (
@@ -51,7 +55,7 @@ _LIST_ONLY = (
 )
 _PART = (
     f'if [ -L "$1" ] || [ ! -f "$1" ] || [ ! -r "$1" ]; then exit {_ABSENT}; fi; '
-    'exec <"$1" || exit 1; tail -c "+$2" | head -c "$3"'
+    f'exec {_SOME_OF_IT} skip="$2" count="$3" if="$1"'
 )
 #: Each folder is opened before find goes into it.
 _OPEN = 'exec find "$@" -maxdepth {depth} -type d ! -perm -u+rwx -exec chmod u+rwx {{}} ";"'
@@ -196,7 +200,7 @@ class CommandFiles(ABC):
 
     def get_part(self, source: str, offset: int, most: int, timeout: float) -> bytes:
         """See ``FileTransport.get_part``."""
-        command = Command(("sh", "-c", _PART, "sh", source, str(offset + 1), str(most)), b"", _PLAIN)
+        command = Command(("sh", "-c", _PART, "sh", source, str(offset), str(most)), b"", _PLAIN)
         output = self.output(command, timeout)
         if output.exit_code == _ABSENT:
             raise NoSuchFile(f"{source} is not there, is no regular file, or cannot be read")

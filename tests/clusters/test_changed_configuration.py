@@ -1,0 +1,164 @@
+"""A cluster's accounts, root or staging change while jobs are there: nothing is concluded of them, and what is set back
+goes on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.clusters.far_side import FarRounds, FarSide
+from tests.clusters.scripted import DONE
+from tests.clusters.site import Site
+from tests.folders import wait_for
+from wps_hpc.cli.check import PROBLEM, check_places
+from wps_hpc.clusters.cluster import Cluster
+from wps_hpc.jobs.job import Job, JobState
+
+
+@pytest.fixture
+def rounds(tmp_path: Path) -> Iterator[FarRounds]:
+    """A site without a worker, and the rounds of one whose cluster sees another file system."""
+    made = FarRounds(Site(tmp_path, f"sqlite:///{tmp_path / 'jobs.sqlite'}"), far=FarSide(tmp_path / "far"))
+    yield made
+    made.end_transfers()
+    made.close()
+    made.site.close()
+
+
+def configure(rounds: FarRounds, cluster: Cluster) -> None:
+    """The server is started again with this configuration."""
+    rounds.end_transfers()
+    rounds.cluster = cluster
+    rounds.start()
+    rounds.desk.epoch = rounds.epoch
+    rounds.desk.clusters = {"local": cluster.settings}
+
+
+def moved(rounds: FarRounds) -> Cluster:
+    """The cluster as it is when ``root`` is another folder, in which there have been jobs already."""
+    assert rounds.cluster.depot is not None
+    root = f"{rounds.far.root}-new"
+    Path(root, "jobs").mkdir(parents=True)
+    settings = rounds.cluster.settings.model_copy(update={"root": root})
+    return replace(rounds.cluster, settings=settings, depot=replace(rounds.cluster.depot, root=root))
+
+
+def shared(rounds: FarRounds) -> Cluster:
+    """The cluster as it is with staging shared."""
+    settings = rounds.cluster.settings.model_copy(update={"root": None, "staging": "shared"})
+    return replace(rounds.cluster, settings=settings, depot=None)
+
+
+def long_time(rounds: FarRounds) -> None:
+    """Longer than any grace."""
+    for _ in range(3):
+        rounds.pass_time(600)
+        rounds.desk.round()
+        rounds.dispatcher.round()
+        rounds.watch()
+
+
+CHANGES = pytest.mark.parametrize(
+    ("change", "setting"), [(moved, "clusters.local.root is"), (shared, "clusters.local.staging is shared now")]
+)
+
+
+def one_line(rounds: FarRounds) -> str:
+    """The one thing that check says of places."""
+    settings = rounds.site.settings.model_copy(update={"clusters": rounds.desk.clusters})
+    (finding,) = check_places(settings)
+    assert finding.level == PROBLEM
+    return finding.text
+
+
+@CHANGES
+def test_a_job_whose_folder_lies_elsewhere_waits_until_that_is_set_back(
+    rounds: FarRounds, change: object, setting: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert callable(change)
+    before = rounds.cluster
+    (job,) = rounds.submit()
+    rounds.watch()
+    configure(rounds, change(rounds))
+    rounds.batch.say(DONE)
+    with caplog.at_level(logging.ERROR, "wps_hpc.jobs.desk"):
+        long_time(rounds)
+    kept = rounds.site.job(job.id)
+    assert (kept.state, kept.reason) == (JobState.RUNNING, "its cluster (local) is configured in another way now")
+    assert kept.stale_since is not None
+    assert [record.message[: len(setting)] for record in caplog.records] == [setting], "told once"
+    assert setting in one_line(rounds) and ": 1 job stays as it is" in one_line(rounds)
+    configure(rounds, before)
+    rounds.wrote_files(job, answer=b"42")
+    watched(rounds, job)
+    assert rounds.site.job(job.id).state is JobState.SUCCEEDED
+
+
+@CHANGES
+def test_a_submission_without_an_answer_is_not_made_again_from_elsewhere(
+    rounds: FarRounds, change: object, setting: str
+) -> None:
+    """The claim that tells that it ran lies where nobody looks."""
+    assert callable(change)
+    rounds.batch.lost_answers = [False]
+    job = rounds.site.mark("one")
+    rounds.dispatch_until(lambda: rounds.site.job(job.id).state is JobState.SUBMITTING)
+    rounds.claimed(job)
+    configure(rounds, change(rounds))
+    long_time(rounds)
+    assert rounds.site.job(job.id).state is JobState.SUBMITTING
+    assert rounds.batch.count("submit") == 1
+    assert setting in one_line(rounds)
+
+
+def test_a_job_whose_folder_is_shared_is_not_looked_for_on_the_cluster(rounds: FarRounds) -> None:
+    far = rounds.cluster
+    configure(rounds, shared(rounds))
+    job = rounds.site.mark("one")
+    rounds.dispatcher.round()
+    rounds.watch()
+    configure(rounds, far)
+    rounds.batch.words.clear()
+    (rounds.far.root / "jobs").mkdir(parents=True)
+    long_time(rounds)
+    assert rounds.site.job(job.id).state is JobState.RUNNING
+    assert "clusters.local.staging is sftp now" in one_line(rounds)
+
+
+def test_a_job_that_waits_goes_where_the_configuration_says_now(rounds: FarRounds) -> None:
+    """Also one that was refused where it was sent first."""
+    rounds.batch.refusals = [True]
+    job = rounds.site.mark("one")
+    rounds.dispatch_until(lambda: rounds.batch.count("submit") == 1)
+    assert rounds.site.job(job.id).sent_to is None
+    configure(rounds, new := moved(rounds))
+    rounds.desk.round()
+    rounds.dispatch_until(lambda: rounds.site.job(job.id).state is JobState.QUEUED)
+    assert rounds.site.job(job.id).sent_to == new.sent_to
+
+
+def test_a_job_whose_folder_lies_elsewhere_can_be_dismissed(rounds: FarRounds) -> None:
+    (job,) = rounds.submit()
+    rounds.watch()
+    configure(rounds, moved(rounds))
+    rounds.site.store.request_cancel(job.id, "the operator")
+    long_time(rounds)
+    assert rounds.site.job(job.id).state is JobState.DISMISSED
+    assert rounds.batch.controls() == [], "nobody knows any more whose it is"
+
+
+def test_the_limit_on_waiting_in_a_queue_ends_no_job_that_nobody_looks_at(rounds: FarRounds) -> None:
+    (job,) = rounds.submit()
+    rounds.desk.queue_seconds = 60
+    configure(rounds, moved(rounds))
+    long_time(rounds)
+    assert rounds.site.job(job.id).state is JobState.QUEUED
+
+
+def watched(rounds: FarRounds, job: Job) -> None:
+    """Rounds of the watcher until the results are here."""
+    wait_for(lambda: rounds.watch() or rounds.site.job(job.id).final)
