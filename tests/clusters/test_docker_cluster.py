@@ -141,16 +141,17 @@ def test_the_login_node_takes_the_key_that_it_has_made_and_submits(started: Dock
             ssh.connect("127.0.0.1", started.ports["ssh"], "root", pkey=key, **options)
 
 
-@pytest.fixture
-def home(started: DockerCluster, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def home(started: DockerCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of somebody on this machine who has done what README.md tells for a server outside."""
+    home = tmp_path_factory.mktemp("home")
     (commands,) = (text for text in told("") if "wps-hpc-cluster.hosts" in text)
     up, _, rest = commands.partition("\n")
     assert up == "COMPOSE_PROFILES=cluster docker compose up --detach"  # done, with more
     here = rest.replace("docker compose", "podman-compose").replace("2222", str(started.ports["ssh"]))
-    nodes = started.run("bash", "-euc", f"export HOME={tmp_path}\n{here}").stdout
+    nodes = started.run("bash", "-euc", f"export HOME={home}\n{here}").stdout
     assert "c[1-2]" in nodes
-    return tmp_path
+    return home
 
 
 def run_from_outside(cluster: DockerCluster, home: Path, *tables: str) -> str:

@@ -80,4 +80,5 @@ def test_no_job_is_lost_or_doubled(site: Site, slurm_cluster: Slurm) -> None:
         return Counter(state for _, state, _ in slurm_cluster.accounted(names))
 
     until(lambda: not {"PENDING", "RUNNING"} & accounted().keys(), "accounting has seen them all end")
+    print(f"Slurm's own count: {dict(accounted())}")
     assert accounted()["COMPLETED"] == JOBS, (seed, accounted())
