@@ -1,0 +1,47 @@
+"""The fault matrix on batch systems that share no folder with the server, which reaches them over SSH.
+
+How long it took to know is printed.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.clusters.batch_system import BatchSystem
+from tests.clusters.far import reach
+from tests.clusters.matrix import FaultMatrix
+from tests.clusters.staged import StagedSlurm
+from tests.services.slurm import Slurm
+from tests.services.sshd import Sshd
+
+pytestmark = pytest.mark.cluster
+
+#: Those of the main rows in which it matters when files come to be known: each time. In the others the batch system has
+#: the say, wherever the folder lies; that of the time limit takes long besides.
+TRAVELLING_ROWS = frozenset(
+    {
+        "test_however_a_job_ends_it_is_told_truly",
+        "test_dismissed",
+        "test_check_sends_its_probe",
+        "test_a_master_that_is_down_at_submission_while_jobs_wait_and_run_and_at_their_end",
+    }
+)
+
+
+@pytest.fixture(scope="module", params=["ssh_paramiko", pytest.param("ssh_openssh", marks=pytest.mark.slow)])
+def system(request: pytest.FixtureRequest, slurm_cluster: Slurm, sshd: Sshd) -> BatchSystem:
+    """Slurm, to which folders are sent over an SSH transport."""
+    return reach(StagedSlurm(slurm_cluster), request.param, sshd)
+
+
+class TestRowsThatDifferByStaging(FaultMatrix, only=TRAVELLING_ROWS):
+    """Each time."""
+
+    of = StagedSlurm
+
+
+@pytest.mark.slow
+class TestOtherRows(FaultMatrix, without=TRAVELLING_ROWS):
+    """All others."""
+
+    of = StagedSlurm
