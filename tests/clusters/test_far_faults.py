@@ -37,7 +37,7 @@ pytestmark = pytest.mark.cluster
 #: Slurm's commands that the server uses.
 COMMANDS = ("sbatch", "squeue", "sacct", "scancel", "scontrol")
 #: A connection or command that hangs is given up after so many seconds.
-SECONDS = 5.0
+SECONDS = 4.0
 
 
 class OwnCommands(StagedSlurm):

@@ -17,11 +17,10 @@ from tests.services.sshd import Sshd
 pytestmark = pytest.mark.cluster
 
 #: Those of the main rows in which it matters when files come to be known: each time. In the others the batch system has
-#: the say, wherever the folder lies; that of the time limit takes long besides.
+#: the say, wherever the folder lies; that of the time limit takes long besides, and dismissal is in test_far_slurm.py.
 TRAVELLING_ROWS = frozenset(
     {
         "test_however_a_job_ends_it_is_told_truly",
-        "test_dismissed",
         "test_check_sends_its_probe",
         "test_a_master_that_is_down_at_submission_while_jobs_wait_and_run_and_at_their_end",
     }
