@@ -132,6 +132,7 @@ class GridEngineSystem(BatchSystem):
     def __init__(self, grid_engine: GridEngine, always: str = "") -> None:
         super().__init__(f'queue = "long.q"\nparallel_environment = "{PE}"', always)
         self.grid_engine = grid_engine
+        self.killed = False
 
     def variables(self) -> dict[str, str]:
         """Its cell and ports; the commands lie beside it."""
@@ -173,11 +174,19 @@ class GridEngineSystem(BatchSystem):
     @contextmanager
     def without_master(self) -> Iterator[None]:
         """The master is killed."""
+        self.killed = True
         self.grid_engine.stop("qmaster", signal.SIGKILL)
         try:
             yield
         finally:
             self.grid_engine.start_qmaster()
+
+    def leave(self, site: Site) -> None:
+        """See ``BatchSystem``; what comes after a killed master has an execution daemon that reports to it."""
+        super().leave(site)
+        if self.killed:
+            self.grid_engine.restart_execd()
+        self.killed = False
 
     @contextmanager
     def frozen_master(self) -> Iterator[None]:

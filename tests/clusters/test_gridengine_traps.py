@@ -42,6 +42,13 @@ def dead_master(grid_engine: GridEngine) -> Iterator[None]:
         grid_engine.start_qmaster()
 
 
+@pytest.fixture
+def reporting(grid_engine: GridEngine) -> Iterator[None]:
+    """The execution daemon reports to its master when the test has ended, whatever it did."""
+    yield
+    grid_engine.restart_execd()
+
+
 def restart_worker(site: Site) -> None:
     """Another worker, which has another session."""
     site.kill_worker()
@@ -58,6 +65,7 @@ def change_nothing(site: Site) -> None:
     """The session that is there meets the outage itself."""
 
 
+@pytest.mark.usefixtures("reporting")
 @pytest.mark.parametrize(
     ("outage", "change"),
     [(hung_master, change_nothing), (dead_master, kill_session), (dead_master, restart_worker)],

@@ -157,6 +157,11 @@ class GridEngine:
         self._spawn("execd", "sge_execd")
         _await("execd", self._reports)
 
+    def restart_execd(self) -> None:
+        """After its master was killed, an execution daemon may report no end any more; a new one does. Jobs go on."""
+        self.stop("execd", signal.SIGKILL)
+        self.start_execd()
+
     def stop(self, daemon: str, how: signal.Signals = signal.SIGTERM) -> None:
         """End a daemon; returns once it is gone."""
         process = self.daemons.pop(daemon)
