@@ -15,7 +15,7 @@ from tests.clusters.batch_system import BatchSystem
 from tests.clusters.far import elsewhere, reach, table
 from tests.clusters.hpc import token
 from tests.clusters.login import SSH
-from tests.clusters.matrix import LONG_ROWS, MAIN_ROWS, FaultMatrix, endless, outcome_unknown, running
+from tests.clusters.matrix import LIMIT_ROW, MAIN_ROWS, OUTAGE_ROW, FaultMatrix, endless, outcome_unknown, running
 from tests.clusters.site import Site, until
 from tests.clusters.systems import SlurmSystem
 from tests.services import require
@@ -42,15 +42,8 @@ def system(request: pytest.FixtureRequest, slurm_cluster: Slurm, node: Sshd) -> 
     return reach(SlurmSystem(slurm_cluster), request.param, node)
 
 
-class TestMainRows(FaultMatrix, only=MAIN_ROWS - LONG_ROWS):
+class TestMainRows(FaultMatrix, only=MAIN_ROWS - LIMIT_ROW - OUTAGE_ROW):
     """What a connection has to show each time."""
-
-    of = SlurmSystem
-
-
-@pytest.mark.slow
-class TestOtherRows(FaultMatrix, without=MAIN_ROWS):
-    """All others: the folders are shared, so each of them makes sense."""
 
     of = SlurmSystem
 
@@ -172,7 +165,14 @@ def test_dismissed_while_nobody_can_be_asked(system: BatchSystem, site: Site, no
     assert site.job(job.id).state is JobState.DISMISSED
 
 
-class TestLongRows(FaultMatrix, only=LONG_ROWS):
-    """Of the main rows; their jobs have run through all of the above."""
+class TestLastRows(FaultMatrix, only=LIMIT_ROW | OUTAGE_ROW):
+    """The rest of the main rows: the jobs over their time limit have run through all of the above."""
+
+    of = SlurmSystem
+
+
+@pytest.mark.slow
+class TestOtherRows(FaultMatrix, without=MAIN_ROWS):
+    """All others: the folders are shared, so each of them makes sense."""
 
     of = SlurmSystem
