@@ -104,6 +104,10 @@ class BatchSystem(ABC):
 
     # --- sites ---------------------------------------------------------------------------------------------------
 
+    def lines(self, folder: Path) -> str:
+        """What a site in that folder has in its cluster's table."""
+        return self.always
+
     def make_site(
         self,
         *,
@@ -121,7 +125,7 @@ class BatchSystem(ABC):
         table = TABLE.format(
             scheduler=self.scheduler,
             queue=self.queue if queue is None else queue,
-            always=self.always,
+            always=self.lines(folder),
             command_seconds=command_seconds,
             lost_seconds=self.lost_seconds,
             variables=", ".join(f'{name} = "{value}"' for name, value in variables.items()),
@@ -135,8 +139,9 @@ class BatchSystem(ABC):
             if job.submission_id is not None and not job.scheduler_gone:
                 self.remove(token(site, job))
         site.close()
-        if site.settings.storage.root.is_mount():
-            subprocess.run(["umount", "--lazy", str(site.settings.storage.root)], check=True)
+        for root in {site.settings.storage.root, site.root_there()}:
+            if root.is_mount():
+                subprocess.run(["umount", "--lazy", str(root)], check=True)
         shutil.rmtree(site.folder)
 
     def wrap_submit(self, folder: Path, body: str) -> str:

@@ -13,25 +13,6 @@ from tests.clusters.login import settings
 from tests.clusters.site import Site
 from tests.services.sshd import Sshd
 
-#: What a way over a connection has to show each time, and what it has to when there is time.
-FAR_ROWS = frozenset(
-    {
-        "test_however_a_job_ends_it_is_told_truly",
-        "test_dismissed",
-        "test_held_and_released",
-        "test_check_sends_its_probe",
-    }
-)
-MORE_FAR_ROWS = frozenset(
-    {
-        "test_cancelled_by_an_administrator_while_it_runs",
-        "test_suspended_and_resumed",
-        "test_what_is_refused_for_good",
-        "test_a_worker_that_dies_neither_loses_nor_doubles_the_job",
-        "test_a_master_that_is_down_at_submission_while_jobs_wait_and_run_and_at_their_end",
-    }
-)
-
 
 def table(kind: str, sshd: Sshd, **more: Any) -> str:
     """The lines of a cluster's table for a transport to this login node."""
@@ -43,9 +24,9 @@ def _toml(value: object) -> str:
     return repr(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def reach(system: BatchSystem, kind: str, sshd: Sshd) -> BatchSystem:
-    """The system over a transport."""
-    system.always = "\n".join((system.always, table(kind, sshd)))
+def reach(system: BatchSystem, kind: str, sshd: Sshd, **more: Any) -> BatchSystem:
+    """The system over a transport; ``more``: settings of the connection that differ."""
+    system.always = "\n".join((system.always, table(kind, sshd, **more)))
     return system
 
 

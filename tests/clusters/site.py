@@ -200,6 +200,14 @@ class Site:
         """Its folder."""
         return JobFolder(job_path(self.settings.storage.root, job.id))
 
+    def root_there(self, account: str | None = None) -> Path:
+        """What ``storage.root`` is on a node, to an account of the cluster."""
+        return Path(self.settings.clusters[self.cluster].under(account).root or self.settings.storage.root)
+
+    def folder_there(self, job: Job) -> JobFolder:
+        """Its folder on a node."""
+        return JobFolder(job_path(self.root_there(job.account), job.id))
+
     def runs(self) -> set[str]:
         """The marks that were left."""
         return {path.name for path in self.marks.iterdir()}
@@ -221,7 +229,7 @@ class Site:
 
     def launcher_pids(self, job: Job) -> list[int]:
         """The launcher (and its child) of a job's current attempt, the launcher first."""
-        claim = self.job_folder(job).attempt(job.attempt).claim
+        claim = self.folder_there(job).attempt(job.attempt).claim
         leader = int(json.loads(claim.read_bytes())["pid"])
         return [leader, *_children(leader)]
 

@@ -132,7 +132,7 @@ class GridEngineSystem(BatchSystem):
     def __init__(self, grid_engine: GridEngine, always: str = "") -> None:
         super().__init__(f'queue = "long.q"\nparallel_environment = "{PE}"', always)
         self.grid_engine = grid_engine
-        self.killed = False
+        self.master_was_killed = False
 
     def variables(self) -> dict[str, str]:
         """Its cell and ports; the commands lie beside it."""
@@ -174,7 +174,7 @@ class GridEngineSystem(BatchSystem):
     @contextmanager
     def without_master(self) -> Iterator[None]:
         """The master is killed."""
-        self.killed = True
+        self.master_was_killed = True
         self.grid_engine.stop("qmaster", signal.SIGKILL)
         try:
             yield
@@ -184,9 +184,9 @@ class GridEngineSystem(BatchSystem):
     def leave(self, site: Site) -> None:
         """See ``BatchSystem``; what comes after a killed master has an execution daemon that reports to it."""
         super().leave(site)
-        if self.killed:
+        if self.master_was_killed:
             self.grid_engine.restart_execd()
-        self.killed = False
+        self.master_was_killed = False
 
     @contextmanager
     def frozen_master(self) -> Iterator[None]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.clusters.batch_system import BatchSystem
-from tests.clusters.far import FAR_ROWS, MORE_FAR_ROWS, elsewhere, reach, table
+from tests.clusters.far import elsewhere, reach, table
 from tests.clusters.hpc import token
 from tests.clusters.login import SSH
-from tests.clusters.matrix import FaultMatrix, endless, outcome_unknown, running
+from tests.clusters.matrix import LIMIT_ROW, MAIN_ROWS, OUTAGE_ROW, FaultMatrix, endless, outcome_unknown, running
 from tests.clusters.site import Site, until
 from tests.clusters.systems import SlurmSystem
 from tests.services import require
@@ -42,15 +42,8 @@ def system(request: pytest.FixtureRequest, slurm_cluster: Slurm, node: Sshd) -> 
     return reach(SlurmSystem(slurm_cluster), request.param, node)
 
 
-class TestFaultMatrix(FaultMatrix, only=FAR_ROWS):
-    """The rows that show a way to a batch system."""
-
-    of = SlurmSystem
-
-
-@pytest.mark.slow
-class TestMoreOfTheFaultMatrix(FaultMatrix, only=MORE_FAR_ROWS):
-    """The others of them."""
+class TestMainRows(FaultMatrix, only=MAIN_ROWS - LIMIT_ROW - OUTAGE_ROW):
+    """What a connection has to show each time."""
 
     of = SlurmSystem
 
@@ -170,3 +163,16 @@ def test_dismissed_while_nobody_can_be_asked(system: BatchSystem, site: Site, no
         node.start()
     until(lambda: site.job(job.id).scheduler_gone, "the batch system has let go of it")
     assert site.job(job.id).state is JobState.DISMISSED
+
+
+class TestLastRows(FaultMatrix, only=LIMIT_ROW | OUTAGE_ROW):
+    """The rest of the main rows: the jobs over their time limit have run through all of the above."""
+
+    of = SlurmSystem
+
+
+@pytest.mark.slow
+class TestOtherRows(FaultMatrix, without=MAIN_ROWS):
+    """All others: the folders are shared, so each of them makes sense."""
+
+    of = SlurmSystem

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.clusters.batch_system import BatchSystem
-from tests.clusters.far import FAR_ROWS, MORE_FAR_ROWS, reach
-from tests.clusters.matrix import FaultMatrix
+from tests.clusters.far import reach
+from tests.clusters.matrix import MAIN_ROWS, FaultMatrix
 from tests.clusters.systems import GridEngineSystem
 from tests.services.gridengine import GridEngine
 from tests.services.sshd import Sshd
@@ -20,14 +20,14 @@ def system(request: pytest.FixtureRequest, grid_engine: GridEngine, sshd: Sshd) 
     return reach(GridEngineSystem(grid_engine), request.param, sshd)
 
 
-class TestFaultMatrix(FaultMatrix, only=FAR_ROWS):
-    """The rows that show a way to a batch system."""
+class TestMainRows(FaultMatrix, only=MAIN_ROWS):
+    """What a connection has to show each time."""
 
     of = GridEngineSystem
 
 
 @pytest.mark.slow
-class TestMoreOfTheFaultMatrix(FaultMatrix, only=MORE_FAR_ROWS):
-    """The others of them."""
+class TestOtherRows(FaultMatrix, without=MAIN_ROWS):
+    """All others: the folders are shared, so each of them makes sense."""
 
     of = GridEngineSystem

@@ -153,9 +153,9 @@ class Sshd:
                 os.kill(pid, signal.SIGKILL)
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Let every present connection hang within the block."""
-        pids = self.connections()
+    def frozen(self, *, also_new: bool = False) -> Iterator[None]:
+        """Let every present connection hang within the block; ``also_new``: nobody answers who connects anew either."""
+        pids = [*([self._process.pid] if also_new and self._process else ()), *self.connections()]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:

@@ -1,10 +1,19 @@
 """What docs/adding-a-scheduler.md names is there."""
 
 import re
+from types import ModuleType
 
 import pytest
 
-from tests.clusters import test_drmaa, test_gridengine, test_slurm
+from tests.clusters import (
+    test_drmaa,
+    test_far_batch,
+    test_far_gridengine,
+    test_far_staged,
+    test_gridengine,
+    test_gridengine_staged,
+    test_slurm,
+)
 from tests.clusters.batch_system import BatchSystem
 from tests.clusters.matrix import MAIN_ROWS, FaultMatrix
 from tests.schemas import ROOT
@@ -58,3 +67,25 @@ def test_a_scheduler_that_is_tested_for_real_has_all_rows(matrix: type[FaultMatr
 
 def test_a_second_way_to_a_scheduler_has_the_main_rows() -> None:
     assert rows(test_drmaa.TestMainRows) == MAIN_ROWS < rows(FaultMatrix)
+
+
+def rows_of(module: ModuleType, *, each_time: bool = False) -> set[str]:
+    """The rows that a module has in all its matrices; ``each_time``: without those that are marked slow."""
+    matrices = {part for part in vars(module).values() if isinstance(part, type) and issubclass(part, FaultMatrix)}
+    slow = {part for part in matrices if any(mark.name == "slow" for mark in getattr(part, "pytestmark", ()))}
+    chosen = matrices - {FaultMatrix} - (slow if each_time else set())
+    return set().union(*(rows(matrix) for matrix in chosen))
+
+
+@pytest.mark.parametrize("module", [test_far_batch, test_far_gridengine, test_far_staged, test_gridengine_staged])
+def test_over_ssh_there_are_all_rows_in_time(module: ModuleType) -> None:
+    assert rows_of(module) == rows(FaultMatrix)
+
+
+@pytest.mark.parametrize("module", [test_far_batch, test_far_gridengine])
+def test_over_ssh_there_are_the_main_rows_each_time(module: ModuleType) -> None:
+    assert rows_of(module, each_time=True) == MAIN_ROWS
+
+
+def test_where_folders_are_sent_there_are_main_rows_each_time() -> None:
+    assert set() < rows_of(test_far_staged, each_time=True) < MAIN_ROWS

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from wps_hpc import Job, formats, outputs, process
+from wps_hpc import Job, formats, inputs, outputs, process
 
 
 @process(title="Tell who runs it", version="1.0.0")
@@ -29,4 +29,16 @@ def who(
         stream.write(f"{pwd.getpwuid(os.getuid()).pw_name} {job.workdir}\n")
         for _ in range(kilobytes):
             stream.write("." * 1000)
+    return path
+
+
+@process(title="Turn a text around", version="1.0.0")
+def turned(
+    text: Annotated[str, inputs.complex(formats.TEXT)], job: Job | None = None
+) -> Annotated[Path, outputs.complex(formats.TEXT, identifier="turned")]:
+    """Write a text from its end to its beginning into a file."""
+    assert job is not None
+    print(f"{len(text)} letters have come")
+    path = job.workdir / "turned.txt"
+    path.write_text(text[::-1], encoding="utf-8")
     return path
