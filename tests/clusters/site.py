@@ -122,8 +122,8 @@ class Site:
         self.intake = Intake(self.settings, self.store, self.catalogue, self.bell)
 
     def start_worker(self, failpoint: Failpoint | None = None) -> subprocess.Popen[bytes]:
-        """A worker; with a failpoint, whoever reaches it first dies there."""
-        environment = {**os.environ}
+        """A worker; with a failpoint, whoever reaches it first dies there. Aborted, it tells what its threads did."""
+        environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
         if failpoint is not None:
             environment[failpoints.VARIABLE] = f"{failpoint.value}:{self.marker(failpoint)}"
         worker = self._started("worker", environment=environment)

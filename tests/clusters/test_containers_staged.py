@@ -5,6 +5,7 @@ The jobs run under an account of the cluster, which is another one than the serv
 
 from __future__ import annotations
 
+import itertools
 import json
 import pwd
 import shutil
@@ -29,8 +30,8 @@ from wps_hpc.jobs.results import Results
 pytestmark = pytest.mark.cluster
 
 OWNER = "anna"
-#: Job folders of these tests, in the account's home folder.
-ROOT = "/home/{account}/contained"
+#: Job folders of these tests, in the account's home folder; each site, being another server, has its own.
+ROOT = "/home/{{account}}/contained/{number}"
 PATIENCE = 120.0
 
 
@@ -59,10 +60,11 @@ Opened = Callable[..., AbstractContextManager[Site]]
 @pytest.fixture(scope="module")
 def opened(slurm_cluster: Slurm, sshd: Sshd, account: str) -> Opened:
     """What opens a site for the length of a block; the lines that it is given are those of the container's table."""
-    system = FarSlurm(slurm_cluster, sshd, ROOT, accounts={OWNER: account})
+    numbers = itertools.count()
 
     @contextmanager
     def site(*lines: str) -> Iterator[Site]:
+        system = FarSlurm(slurm_cluster, sshd, ROOT.format(number=next(numbers)), accounts={OWNER: account})
         made = system.make_site(more="\n".join(("[clusters.hpc.container]", *lines)))
         try:
             made.start_worker()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -107,6 +108,14 @@ def nobody_answers(reached: Reached) -> bool:
     return reached.site.job(reached.job.id).stale_since is not None
 
 
+def hung(reached: Reached) -> str:
+    """What the threads of a worker do that says nothing; it ends."""
+    worker = reached.site.workers[-1]
+    worker.send_signal(signal.SIGABRT)
+    worker.wait(60)
+    return (reached.site.folder / "worker.log").read_text()[-20_000:]
+
+
 def answers(reached: Reached) -> None:
     """Wait until the batch system is asked again, and see that the job runs."""
     until(lambda: reached.site.job(reached.job.id).stale_since is None, "it answers again")
@@ -195,7 +204,10 @@ FAULTS: Mapping[str, tuple[Callable[[Reached], AbstractContextManager[None]], st
 def test_a_job_runs_on_while_nobody_can_be_asked(reached: Reached, fault: str) -> None:
     happens, words = FAULTS[fault]
     with happens(reached):
-        until(lambda: nobody_answers(reached), "it is told that nobody answers")
+        try:
+            until(lambda: nobody_answers(reached), "it is told that nobody answers")
+        except AssertionError as error:
+            raise AssertionError(hung(reached)) from error
         named(reached.site, words)
         assert reached.site.job(reached.job.id).state is JobState.RUNNING
     answers(reached)

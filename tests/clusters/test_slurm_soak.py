@@ -79,6 +79,11 @@ def test_no_job_is_lost_or_doubled(site: Site, slurm_cluster: Slurm) -> None:
     def accounted() -> Counter[str]:
         return Counter(state for _, state, _ in slurm_cluster.accounted(names))
 
-    until(lambda: not {"PENDING", "RUNNING"} & accounted().keys(), "accounting has seen them all end")
+    def complete() -> bool:
+        """It hears of jobs late, also of their beginnings."""
+        count = accounted()
+        return count.total() >= JOBS and not {"PENDING", "RUNNING"} & count.keys()
+
+    until(complete, "accounting has seen them all end", 180)
     print(f"Slurm's own count: {dict(accounted())}")
     assert accounted()["COMPLETED"] == JOBS, (seed, accounted())

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import paramiko
 import pytest
 
 from tests.clusters.login import SSH, opened, proxied, settings
@@ -696,6 +698,29 @@ def test_a_connection_cut_before_the_command_began_is_replaced(kind: str, node: 
     script.write_text(f'[ -e {gate} ] || {{ touch {gate}; kill -9 $PPID; exit 1; }}; eval "$SSH_ORIGINAL_COMMAND"\n')
     with with_options(node, f"ForceCommand sh {script}"), opened(kind, node) as transport:
         says(transport)
+
+
+@pytest.mark.parametrize("at", ["open_session", "_event_pending"])
+def test_a_connection_that_ends_at_an_unlucky_moment_is_replaced(
+    node: Sshd, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """paramiko has looked whether it is there, and then waits for an answer that nobody will give."""
+    owner = paramiko.Transport if at == "open_session" else paramiko.Channel
+    real, cut = getattr(owner, at), []
+
+    def end(own: Any, *args: Any, **more: Any) -> Any:
+        transport = own if at == "open_session" else own.transport
+        if threading.current_thread() is threading.main_thread() and not cut:
+            cut.append(True)
+            node.cut()
+            until(lambda: not transport.is_active(), "the connection has ended")
+        return real(own, *args, **more)
+
+    with opened("ssh_paramiko", node, connect_seconds=4.0) as transport:
+        says(transport)
+        monkeypatch.setattr(owner, at, end)
+        says(transport, "over another connection")
+        assert cut
 
 
 # --- one of the two alone ------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ _SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 _CHUNK = 1 << 15
 #: While a channel takes nothing more, its other direction is looked at after so long. Seconds.
 _FULL_SECONDS = 0.05
-#: After a deadline a thread that hangs in the library is let go by closing the connection. Seconds.
+#: So long after a deadline a thread that hangs in the library is let go, and between two tries to do so. Seconds.
 _WATCHDOG_SECONDS = 1.0
 #: An agent that does not say in so long what it has is left out. Seconds.
 _AGENT_SECONDS = 5.0
@@ -116,7 +116,7 @@ class ParamikoTransport(SshTransport):
     def converse(self, exchange: Exchange, deadline: float) -> None:
         """See ``SshTransport.converse``."""
         link = self._connected(deadline)
-        with link.used(), _watchdog(link, deadline):
+        with link.used(), _watchdog(deadline, link.close):
             try:
                 self._converse(link, exchange, deadline)
             except (TransportError, NoSession):
@@ -131,10 +131,12 @@ class ParamikoTransport(SshTransport):
     def _converse(self, link: _Link, exchange: Exchange, deadline: float) -> None:
         begin_by = self.begin_by(deadline)
         # The library waits without a limit for what a frozen host should answer.
-        with _watchdog(link, begin_by):
+        with _watchdog(begin_by, link.close):
             with link.opening:
                 channel = _session(link.transport, begin_by)
-            channel.exec_command(exchange.line)
+            # When the connection has just ended it waits for an answer all the same, which closing would not bring.
+            with _watchdog(begin_by, channel.event.set):
+                channel.exec_command(exchange.line)
         with contextlib.closing(channel):
             self._carry(channel, exchange, begin_by, deadline)
 
@@ -394,15 +396,21 @@ def _wait(channel: paramiko.Channel, deadline: float) -> None:
 
 
 @contextlib.contextmanager
-def _watchdog(link: _Link, deadline: float) -> Iterator[None]:
-    """Close the connection some time after the deadline, if the block has not ended by then."""
-    timer = threading.Timer(_left(deadline) + _WATCHDOG_SECONDS, link.close)
-    timer.daemon = True
-    timer.start()
+def _watchdog(deadline: float, alarm: Callable[[], object]) -> Iterator[None]:
+    """Sound the alarm some time after the deadline, and then again and again, until the block ends."""
+    over = threading.Event()
+
+    def watch() -> None:
+        pause = _left(deadline) + _WATCHDOG_SECONDS
+        while not over.wait(pause):
+            alarm()
+            pause = _WATCHDOG_SECONDS
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        over.set()
 
 
 def _close(through: Sequence[paramiko.Transport]) -> None:
