@@ -168,14 +168,14 @@ run_postgres() {
   stay
 }
 
+# With another password for a database that has lost it.
 make_database() {
   local password
   password=$(head -c 24 /dev/urandom | base64 | tr '+/' '-_')
   as postgres psql --quiet -v ON_ERROR_STOP=1 <<EOF
-DROP DATABASE IF EXISTS wps;
-DROP ROLE IF EXISTS wps;
-CREATE ROLE wps LOGIN PASSWORD '$password';
-CREATE DATABASE wps OWNER wps;
+SELECT 'CREATE ROLE wps LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'wps') \gexec
+ALTER ROLE wps PASSWORD '$password';
+SELECT 'CREATE DATABASE wps OWNER wps' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'wps') \gexec
 EOF
   echo "postgres:5432:wps:wps:$password" >"$pgpass.new"
   chown wps:wps "$pgpass.new"
@@ -207,7 +207,7 @@ announce() {
 healthy_slurmdbd() { listens localhost 6819; }
 healthy_slurmctld() { scontrol ping; }
 healthy_slurmd() { sinfo --noheader --nodes="$HOSTNAME" --format=%T | grep -qE '^(idle|mixed|allocated|completing)$'; }
-healthy_login() { listens localhost 22; }
+healthy_login() { listens localhost 22 && scontrol ping; }
 healthy_postgres() { pg_isready --quiet && [ -e "$pgpass" ]; }
 # It is as healthy as it says itself; `degraded` is not enough here.
 healthy_wps() {

@@ -58,8 +58,12 @@ await_health() {
 
 role_of() { case $1 in c[0-9]) echo slurmd ;; *) echo "$1" ;; esac; }
 
-# What is shown is what was seen: asked again, the queue may be empty.
-in_the_queue() { queue=$(inside login squeue --noheader --format='job %i of %u: %T on %N, %M' | grep RUNNING); }
+# What is shown is what was seen: asked again, the queue may be empty. Jobs from before are somebody else's.
+in_the_queue() {
+  queue=$(inside login squeue --noheader --format='job %i of %u: %T on %N, %M' |
+    awk -v before=" $before " '/RUNNING/ && !index(before, " " $2 " ")')
+  [ -n "$queue" ]
+}
 
 document() { curl --fail --silent --show-error --max-time 30 "$1"; }
 
@@ -72,6 +76,7 @@ echo "starting (the first time it builds an image, which takes some minutes) ...
 "${compose[@]}" up --detach
 await_health
 
+before=$(inside login squeue --noheader --format=%i | tr '\n' ' ')
 echo "an Execute of the process «node», asynchronous, with status:"
 query="service=WPS&version=1.0.0&request=Execute&identifier=node&datainputs=seconds=$seconds"
 answer=$(document "$base/wps?$query&storeExecuteResponse=true&status=true")

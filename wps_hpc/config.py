@@ -562,14 +562,14 @@ class Cluster(Section):
         description="Python that runs the launcher; default: the server's own.",
         examples=["/usr/bin/python3"],
     )
-    environment: dict[str, str] = Field(default_factory=dict, description="Environment variables of the jobs.")
+    environment: dict[VariableName, str] = Field(default_factory=dict, description="Environment variables of the jobs.")
     container: Container | None = None
     template: Path | None = Field(
         None,
         description="The site's own batch script template; default: the one for the scheduler.",
         examples=["/etc/wps-hpc/local.sh.j2"],
     )
-    command_environment: dict[str, str] = Field(
+    command_environment: dict[VariableName, str] = Field(
         default_factory=dict,
         description="Environment variables of the scheduler's commands, such as SLURM_CONF or a PATH of their own.",
     )

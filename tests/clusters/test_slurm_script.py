@@ -134,8 +134,8 @@ def test_directives_come_first_and_the_script_is_shell() -> None:
 
 
 def test_what_sbatch_alone_was_given_is_taken_from_the_job() -> None:
-    """Its own PATH and Slurm's variables are the job's, too; what is no name is no variable of a shell."""
-    own = {"SECRET": "x", "KEPT": "x", "PATH": "/x", "SLURM_CONF": "/x", "no name": "x"}
+    """Its own PATH and Slurm's variables are the job's, too."""
+    own = {"SECRET": "x", "KEPT": "x", "PATH": "/x", "SLURM_CONF": "/x"}
     script = render(ORDER, command_environment=own, environment={"KEPT": "y"})
     done = subprocess.run(
         ["/bin/sh"],

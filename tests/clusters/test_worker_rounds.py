@@ -19,6 +19,7 @@ from tests.clusters.site import Site
 from wps_hpc.clusters.schedulers.base import JobWord, Phase
 from wps_hpc.config import Cluster, Logging
 from wps_hpc.jobs import watch
+from wps_hpc.jobs.dispatch import MOST_TRACELESS
 from wps_hpc.jobs.job import Job, JobState, Submission
 from wps_hpc.jobs.lastwords import LastWords
 from wps_hpc.jobs.pack import Packer
@@ -72,6 +73,28 @@ def test_a_token_that_nobody_has_is_submitted_again_after_the_time_limit_and_two
     rounds.dispatcher.round()
     again = rounds.site.job(job.id)
     assert (again.state, again.submission_number, again.attempt) == (JobState.QUEUED, 2, 2)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_job_whose_submissions_leave_no_trace_fails_in_the_end(rounds: Rounds, taken: bool) -> None:
+    """A wrapper of the site's may refuse it in words of its own. One that was taken at last has begun anew."""
+    job = rounds.site.mark("one")
+    rounds.batch.lost_answers = [False] * (MOST_TRACELESS - (1 if taken else 0))
+    for _ in range(MOST_TRACELESS):
+        rounds.pass_time(200)
+        rounds.dispatcher.round()
+        for _ in range(2):
+            rounds.pass_time(10.1)
+            rounds.dispatcher.round()
+    ended = rounds.site.job(job.id)
+    assert ended.submission_number == rounds.batch.count("submit") == MOST_TRACELESS
+    if taken:
+        assert ended.state is JobState.QUEUED
+        return
+    assert ended.state is JobState.FAILED and ended.failure is not None
+    assert ended.failure.cause == "could not be submitted" and "does not say why" in ended.message
+    assert "see submit.log" in ended.failure.detail
+    assert rounds.site.job_folder(ended).submit_log.read_text().count("timed out") == MOST_TRACELESS
 
 
 def test_a_look_up_that_is_not_answered_says_nothing(rounds: Rounds) -> None:

@@ -89,6 +89,8 @@ def test_other_database_urls_are_left_alone(tmp_path: Path, url: str) -> None:
             "queue is an option of gridengine, torque, openpbs, not of",
         ),
         ("[clusters.hpc]\nscheduler = 'gridengine'\nparallel_environment = 'a b'", "String should match pattern"),
+        ("[clusters.local]\nenvironment = { 'A-B' = '1' }", "String should match pattern"),
+        ("[clusters.hpc]\nscheduler = 'slurm'\ncommand_environment = { 'A=B' = '1' }", "String should match pattern"),
         ('[clusters.hpc]\noptions = { comment = "a\\nb" }', "cannot stand in a batch script"),
         ("[clusters.hpc]\noptions = { 'x y' = '1' }", "cannot stand in a batch script"),
         (

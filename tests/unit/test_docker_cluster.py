@@ -202,12 +202,12 @@ FAILED = "<wps:ProcessFailed><ows:ExceptionText>no luck</ows:ExceptionText>"
 def run_try(folder: Path, answer: str, *, healthy: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `try.sh` with a compose command and a client that only say what they are told to.
 
-    The queue shows the job once, and is empty when it is asked again.
+    The queue shows the job once, beside one from before, and is empty when it is asked again.
     """
     health = 0 if healthy else 1
-    queue = f'mkdir "{folder}/asked" && echo "job 5 RUNNING on c7"'
+    queue = f'mkdir "{folder}/asked" && echo "job 4 RUNNING on c6" && echo "job 5 RUNNING on c7"'
     commands = {
-        "compose": f'case "$*" in *healthy*) exit {health} ;; *squeue*) {queue} ;; esac',
+        "compose": f'case "$*" in *healthy*) exit {health} ;; *%T*) {queue} ;; *squeue*) echo "4" ;; esac',
         "curl": f"case \"$*\" in *.xml*) echo '{answer}' ;; *) echo '{ACCEPTED}' ;; esac",
         "docker": "exit 1",
         "podman": "exit 1",
@@ -225,6 +225,7 @@ def test_try_shows_queue_and_result(tmp_path: Path) -> None:
     done = run_try(tmp_path, SUCCEEDED)
     assert done.returncode == 0, done.stderr
     assert "job 5 RUNNING on c7" in done.stdout and "  node c7\n" in done.stdout
+    assert "job 4" not in done.stdout, "that is somebody else's"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joblauncher.formats.records import CAUSES
+from wps_hpc.clusters.queues import NoQueueFits
 from wps_hpc.clusters.schedulers.base import (
     Control,
     ControlOutcome,
@@ -303,8 +304,9 @@ def test_every_job_is_named_by_its_token_and_never_put_back_into_the_queue() -> 
     [
         (Resources(), {"nodes": "1", "ntasks-per-node": "1"}),
         (Resources(cores=3, memory_mb=100), {"cpus-per-task": "3", "mem": "100M"}),
-        (Resources(nodes=2, cores=5, memory_mb=101, gpus=3),
+        (Resources(nodes=2, cores=5, memory_mb=101, gpus=4),
          {"nodes": "2", "cpus-per-task": "3", "mem": "51M", "gres": "gpu:2"}),
+        (Resources(tasks=4, gpus=3), {"ntasks": "4", "nodes": "1", "gres": "gpu:3"}),
         (Resources(tasks=4, cores=6, memory_mb=100), {"ntasks": "4", "cpus-per-task": "2", "mem-per-cpu": "13M"}),
         (Resources(tasks=4, nodes=2), {"ntasks": "4", "nodes": "2"}),
         (Resources(walltime_s=61), {"time": "2", "signal": "B:USR1@15"}),
@@ -321,6 +323,13 @@ def test_resources_are_for_the_whole_job_and_slurm_counts_by_node_and_minute(
 def test_slurm_chooses_the_nodes_of_tasks_unless_the_process_says_how_many() -> None:
     said = directives(Resources(tasks=4, cores=4, memory_mb=100))
     assert not {"nodes", "ntasks-per-node", "mem"} & said.keys()
+
+
+def test_a_job_gets_no_more_gpus_than_were_granted() -> None:
+    """Slurm counts them by node: what cannot be shared out would be rounded up."""
+    with pytest.raises(NoQueueFits, match="3 GPUs cannot be shared out evenly over 2 nodes") as raised:
+        directives(Resources(nodes=2, gpus=3))
+    assert raised.value.resource == "gpus"
 
 
 def test_only_a_job_that_may_be_restarted_is_requeued() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 from collections.abc import Mapping
 
 from joblauncher import failpoints
@@ -34,16 +33,12 @@ PASSED_ON = (
 CARRIED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", failpoints.VARIABLE)
 
 
-#: What a shell takes for a variable's name.
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
 def withheld(own: Mapping[str, str]) -> list[str]:
     """The variables that are ``own`` to scheduler commands: a job that was given a command's environment loses them.
 
     Not those that jobs have anyway, nor Slurm's, which Slurm itself sets on the node.
     """
-    return sorted(name for name in own.keys() - {*PASSED_ON} if _NAME.fullmatch(name) and not name.startswith("SLURM_"))
+    return sorted(name for name in own.keys() - {*PASSED_ON} if not name.startswith("SLURM_"))
 
 
 def clean_environment(own: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -41,6 +42,9 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 LOOKUP_MARGIN = 1.0
 #: So many look-ups must have said «none».
 LOOKUPS_NEEDED = 2
+#: A job of which so many submissions in a row, without a known outcome, have left no trace is not submitted again.
+MOST_TRACELESS = 6
+_NO_TRACE = "The scheduler does not take the job, and does not say why."
 #: Stands for the scheduler id of a submission that a launcher has claimed and nobody else remembers.
 FORGOTTEN = "forgotten"
 _NOT_SENT = "Its files cannot be sent to the cluster at the moment."
@@ -67,6 +71,7 @@ class Dispatcher:
     steady: Callable[[], float] = time.monotonic
     sender: Sender | None = None
     _retries: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _traceless: Counter[str] = field(default_factory=Counter)
 
     def round(self) -> float | None:
         """Look unknown submissions up, then fill the free places with the oldest accepted jobs.
@@ -76,6 +81,8 @@ class Dispatcher:
         unknown = self.store.in_state(self.cluster.name, JobState.SUBMITTING, self.cluster.account)
         # Elsewhere nobody can look for what a launcher has claimed.
         unknown = [job for job in unknown if job.sent_to in (None, self.cluster.sent_to)]
+        followed = {*(job.id for job in unknown), *self._retries}
+        self._traceless = Counter({job_id: count for job_id, count in self._traceless.items() if job_id in followed})
         for job in unknown:
             if not self._each(job, self._recover):
                 break  # each of the others would wait for the command's whole time limit
@@ -191,6 +198,7 @@ class Dispatcher:
     def _record(self, job: Job, submission: Submission, outcome: SubmitOutcome) -> None:
         if isinstance(outcome, Submitted):
             self._retries.pop(job.id, None)
+            self._traceless.pop(job.id, None)
             self.store.submitted(job.id, submission.id, outcome.scheduler_id, self.epoch)
             self.changed(job.id)
         elif isinstance(outcome, Refused):
@@ -277,11 +285,14 @@ class Dispatcher:
             self._record(job, submission, Submitted(FORGOTTEN))
             return
         lookups = submission.lookups + 1
-        if lookups >= LOOKUPS_NEEDED:
-            outcome = Refused("the scheduler does not know the token", "being submitted again", transient=True)
-            self._refused(job, submission, outcome)
-        else:
+        if lookups < LOOKUPS_NEEDED:
             self.store.apply(self.epoch, (), [SubmissionChange(submission.id, {"lookups": lookups})])
+            return
+        self._traceless[job.id] += 1
+        lasting = self._traceless[job.id] >= MOST_TRACELESS
+        text = _NO_TRACE if lasting else "being submitted again"
+        why = f"the scheduler does not know the token; in a row: {self._traceless[job.id]}; see submit.log"
+        self._refused(job, submission, Refused(why, text, transient=not lasting))
 
     def _claimed(self, job: Job) -> bool | None:
         """Whether a launcher took the job's submission, or may have; None when that cannot be told now."""

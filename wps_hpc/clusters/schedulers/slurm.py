@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from joblauncher.formats.folder import JobFolder
-from wps_hpc.clusters.queues import choose_queue
+from wps_hpc.clusters.queues import NoQueueFits, choose_queue
 from wps_hpc.clusters.schedulers.base import (
     Control,
     ControlOutcome,
@@ -233,12 +233,18 @@ def _shape(resources: Resources) -> dict[str, tuple[int | None, str]]:
         }
         return {"nodes": (nodes, ""), **shape}
     each = _share(cores, tasks)
-    shape = {"nodes": (resources.nodes, ""), "ntasks": (tasks, ""), "cpus-per-task": (each, "")}
+    # Whose number of nodes is known gets the GPUs that were granted, and no others.
+    on = resources.nodes or (1 if resources.gpus else None)
+    shape = {"nodes": (on, ""), "ntasks": (tasks, ""), "cpus-per-task": (each, "")}
     return {**shape, "mem-per-cpu": (_share(memory, tasks * (each or 1)), "M")}
 
 
 def _gres(own: str | None, resources: Resources) -> str:
-    gpus = _share(resources.gpus, resources.nodes or 1)
+    """GPUs are asked for by node, and a job must not get more of them than were granted."""
+    gpus, left = divmod(resources.gpus or 0, resources.nodes or 1)
+    if left:
+        text = f"{resources.gpus} GPUs cannot be shared out evenly over {resources.nodes} nodes."
+        raise NoQueueFits(text, "gpus")
     return ",".join(part for part in (own, f"gpu:{gpus}" if gpus else None) if part)
 
 
