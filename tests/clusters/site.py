@@ -193,7 +193,12 @@ class Site:
 
     def in_state(self, job_id: str, state: JobState) -> Job:
         """The job once it is in that state."""
-        until(lambda: self.job(job_id).state is state, f"job {job_id} becomes {state}")
+        try:
+            until(lambda: self.job(job_id).state is state, f"job {job_id} becomes {state}")
+        except AssertionError as error:
+            log = self.folder / "worker.log"
+            said = log.read_text()[-3000:] if log.exists() else ""
+            raise AssertionError(f"{error}\n{self.job(job_id)}\n{said}") from None
         return self.job(job_id)
 
     def job_folder(self, job: Job) -> JobFolder:

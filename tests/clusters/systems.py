@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from tests.clusters.batch_system import ROWS, BatchSystem, Refusal, Row
 from tests.clusters.hpc import scheduler_id
-from tests.clusters.site import Site
+from tests.clusters.site import Site, until
 from tests.services.gridengine import PE, GridEngine
 from tests.services.slurm import Slurm
 from wps_hpc.jobs.job import Job, JobState
@@ -150,10 +150,15 @@ class GridEngineSystem(BatchSystem):
     def keep_waiting(self) -> Iterator[None]:
         """The queue is disabled."""
         self.grid_engine.run("qmod", "-d", "long.q")
+        until(self._disabled, "the queue is disabled")
         try:
             yield
         finally:
             self.grid_engine.run("qmod", "-e", "long.q")
+
+    def _disabled(self) -> bool:
+        rows = [line.split() for line in self.grid_engine.run("qstat", "-f", "-q", "long.q").stdout.splitlines()]
+        return any(row[0].startswith("long.q@") and "d" in row[-1] for row in rows if len(row) == 6)
 
     def cancel(self, site: Site, job: Job) -> None:
         """As root."""
