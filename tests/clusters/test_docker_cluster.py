@@ -57,7 +57,7 @@ def tried(cluster: DockerCluster) -> subprocess.CompletedProcess[str]:
     return cluster.run("./try.sh", check=False, timeout=1200)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def started(cluster: DockerCluster, tried: subprocess.CompletedProcess[str]) -> DockerCluster:
     """The cluster, up."""
     assert tried.returncode == 0, tried.stdout[-5000:] + tried.stderr[-5000:]
