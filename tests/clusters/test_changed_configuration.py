@@ -141,6 +141,40 @@ def test_a_job_that_waits_goes_where_the_configuration_says_now(rounds: FarRound
     assert rounds.site.job(job.id).sent_to == new.sent_to
 
 
+def with_accounts(rounds: FarRounds) -> Cluster:
+    """The cluster as it is with accounts; the jobs that there are run under the server's own."""
+    update = {"accounts": {"ada": "ada"}, "root": f"{rounds.far.root}/{{account}}"}
+    return replace(rounds.cluster, settings=rounds.cluster.settings.model_copy(update=update))
+
+
+def test_a_job_that_waits_is_no_longer_stale_when_the_setting_is_back(rounds: FarRounds) -> None:
+    """No scheduler has it, so no watcher ever says that all is well."""
+    before = rounds.cluster
+    job = rounds.site.mark("one")
+    configure(rounds, with_accounts(rounds))
+    rounds.desk.round()
+    stale = rounds.site.job(job.id)
+    assert stale.stale_since is not None
+    assert stale.reason == "its cluster (local) is configured in another way now"
+    configure(rounds, before)
+    rounds.desk.round()
+    kept = rounds.site.job(job.id)
+    assert (kept.state, kept.stale_since, kept.reason) == (JobState.ACCEPTED, None, None)
+
+
+def test_a_job_is_told_the_present_reason_why_nobody_looks_after_it(rounds: FarRounds) -> None:
+    (job,) = rounds.submit()
+    configure(rounds, moved(rounds))
+    rounds.desk.round()
+    first = rounds.site.job(job.id)
+    rounds.pass_time(60)
+    rounds.desk.clusters = {}
+    rounds.desk.round()
+    kept = rounds.site.job(job.id)
+    assert kept.reason == "its cluster (local) is no longer part of the configuration"
+    assert kept.stale_since == first.stale_since, "nobody has looked after it since then"
+
+
 def test_a_job_whose_folder_lies_elsewhere_can_be_dismissed(rounds: FarRounds) -> None:
     (job,) = rounds.submit()
     rounds.watch()

@@ -98,7 +98,11 @@ class Desk:
             self._follow(job, {"state": JobState.ACCEPTED, "message": "waiting for a place", "wish": None})
 
     def _strand_all(self) -> None:
-        """Jobs that are where nobody looks after them, as the configuration has changed."""
+        """Jobs that are where nobody looks after them, as the configuration has changed; and those that wait, and are
+        looked after again: no scheduler has them, so no watcher says so."""
+        for job in self.store.waiting_stale():
+            if astray(self.clusters, job.whereabouts) is None:
+                self._apply(job, {"stale_since": None, "reason": None})
         for where, count in self.store.whereabouts().items():
             why = astray(self.clusters, where)
             news = [self._strand(job, why) for job in self.store.lying_at(where)] if why is not None else []

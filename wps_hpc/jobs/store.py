@@ -214,6 +214,9 @@ _ASKED_WHILE_WAITING = _ALL.where(
         and_(jobs.c.state == "held", jobs.c.wish == "release"),
     ),
 ).order_by(*_OLDEST_FIRST)
+_WAITING_STALE = _ALL.where(
+    jobs.c.state.in_(["accepted", "staging", "held"]), _UNSUBMITTED, jobs.c.stale_since.is_not(None)
+).order_by(*_OLDEST_FIRST)
 _IN_STATE = _ALL.where(jobs.c.state == bindparam("at"), _AT).order_by(*_OLDEST_FIRST)
 _AT_SCHEDULER = _ALL.where(jobs.c.scheduler_gone.is_(False), jobs.c.submission_id.is_not(None), _AT).order_by(
     *_OLDEST_FIRST
@@ -506,6 +509,10 @@ class Store:
         """Jobs that no scheduler has and whose flags ask for something: to be dismissed, held (``accepted`` →
         ``held``) or released (``held`` → ``accepted``)."""
         return self._jobs(_ASKED_WHILE_WAITING)
+
+    def waiting_stale(self) -> list[Job]:
+        """Jobs that no scheduler has and that are marked stale: nobody looked after them when they were last seen."""
+        return self._jobs(_WAITING_STALE)
 
     def whereabouts(self) -> dict[Whereabouts, int]:
         """Where the jobs are that have not ended, and how many."""
