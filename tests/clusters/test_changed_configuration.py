@@ -17,6 +17,8 @@ from tests.folders import wait_for
 from wps_hpc.cli.check import PROBLEM, check_places
 from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.purge import Purger
+from wps_hpc.jobs.store import Change
 
 
 @pytest.fixture
@@ -191,6 +193,47 @@ def test_the_limit_on_waiting_in_a_queue_ends_no_job_that_nobody_looks_at(rounds
     configure(rounds, moved(rounds))
     long_time(rounds)
     assert rounds.site.job(job.id).state is JobState.QUEUED
+
+
+def test_a_job_that_had_ended_goes_in_its_time_though_nobody_asks_for_it_any_more(rounds: FarRounds) -> None:
+    """Its scheduler still had it when the configuration changed."""
+    (job,) = rounds.submit()
+    rounds.wrote_files(job, answer=b"42")
+    watched(rounds, job)
+    assert not rounds.site.job(job.id).scheduler_gone
+    rounds.desk.round()
+    assert not rounds.site.job(job.id).scheduler_gone, "as long as it can be asked, it is"
+    configure(rounds, moved(rounds))
+    rounds.desk.round()
+    ended = rounds.site.job(job.id)
+    assert (ended.state, ended.scheduler_gone) == (JobState.SUCCEEDED, True)
+    assert rounds.site.store.places() == set()
+    assert ended.expires is not None
+    Purger(rounds.site.settings, rounds.site.store, clock=lambda: ended.expires or 0.0).round()
+    assert rounds.site.store.get(job.id) is None
+
+
+def test_the_limit_of_synchronous_calls_ends_no_job_that_nobody_looks_at(rounds: FarRounds) -> None:
+    (job,) = rounds.submit()
+    rounds.site.store.apply(rounds.epoch, [Change(job.id, {"deadline": rounds.now() + 60})])
+    before = rounds.cluster
+    configure(rounds, moved(rounds))
+    long_time(rounds)
+    kept = rounds.site.job(job.id)
+    assert (kept.state, kept.cancel_requested) == (JobState.QUEUED, None)
+    configure(rounds, before)
+    rounds.desk.round()
+    assert rounds.site.job(job.id).cancelled_by == "the time limit of synchronous calls"
+
+
+def test_the_limit_of_synchronous_calls_ends_a_job_that_no_scheduler_has(rounds: FarRounds) -> None:
+    """Whatever became of its place."""
+    job = rounds.site.mark("one")
+    rounds.site.store.apply(rounds.epoch, [Change(job.id, {"deadline": rounds.now() + 60})])
+    configure(rounds, with_accounts(rounds))
+    rounds.pass_time(61)
+    rounds.desk.round()
+    assert rounds.site.job(job.id).state is JobState.DISMISSED
 
 
 def watched(rounds: FarRounds, job: Job) -> None:

@@ -59,8 +59,7 @@ class Desk:
 
     def round(self) -> float | None:
         """Act on what clients asked for, take in what was fetched, and start fetching for more jobs."""
-        for job in self.store.overdue(self.clock()):
-            self.store.request_cancel(job.id, "the time limit of synchronous calls")
+        self._end_calls()
         self._clear_queues()
         for job in self.store.asked_while_waiting():
             self._act(job)
@@ -71,12 +70,23 @@ class Desk:
             self._start_staging(job)
         return DEADLINES
 
+    def _end_calls(self) -> None:
+        """Nobody waits any more for what a synchronous call began."""
+        for job in self.store.overdue(self.clock()):
+            if not self._is_out_of_reach(job):
+                self.store.request_cancel(job.id, "the time limit of synchronous calls")
+
+    def _is_out_of_reach(self, job: Job) -> bool:
+        """Whether a scheduler may have the job, and it can be neither asked nor told: no limit ends what runs on. A
+        client may still give it up."""
+        return job.submission_id is not None and astray(self.clusters, job.whereabouts) is not None
+
     def _clear_queues(self) -> None:
         """What waits for ever (for a job that will not end, more than its queue gives) is nobody's to wait for."""
         if self.queue_seconds is None:
             return
         for job in self.store.queued_since(self.clock() - self.queue_seconds):
-            if astray(self.clusters, job.whereabouts) is not None:
+            if self._is_out_of_reach(job):
                 continue  # nobody has looked whether it still waits
             log.warning("job %s: waited for %g s: %s", job.id, self.queue_seconds, job.message)
             self.store.request_cancel(job.id, "the time limit of this service on waiting in the queue")
@@ -103,11 +113,23 @@ class Desk:
         for job in self.store.waiting_stale():
             if astray(self.clusters, job.whereabouts) is None:
                 self._apply(job, {"stale_since": None, "reason": None})
+        self._forget_ended()
         for where, count in self.store.whereabouts().items():
             why = astray(self.clusters, where)
             news = [self._strand(job, why) for job in self.store.lying_at(where)] if why is not None else []
             if why is not None and any(news):
                 log.error("%s", why.told(count))
+
+    def _forget_ended(self) -> None:
+        """Jobs that have ended, and whose scheduler nobody can ask any more when it lets go of them: they would stay
+        for ever, as nothing is purged that a scheduler may have."""
+        for where in self.store.whereabouts_of_ended():
+            why = astray(self.clusters, where)
+            for job in self.store.ended_at(where) if why is not None else ():
+                log.warning(
+                    "job %s: has ended; %s, so nobody asks whether its scheduler has let go", job.id, why.setting
+                )
+                self._apply(job, {"scheduler_gone": True})
 
     def _strand(self, job: Job, why: Astray) -> bool:
         """Let a job wait for the return of what was, or end it when it is given up; whether that was news."""

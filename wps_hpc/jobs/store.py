@@ -227,14 +227,15 @@ _JOBS_OF_ACCOUNTS = (
     .where(jobs.c.account.is_not(None))
     .group_by(jobs.c.cluster, jobs.c.account)
 )
-_WHEREABOUTS = (
-    select(jobs.c.cluster, jobs.c.account, jobs.c.sent_to, func.count())
-    .where(_RUNNING_ON, _SHOWN)
-    .group_by(jobs.c.cluster, jobs.c.account, jobs.c.sent_to)
+_LAIN = and_(_AT, jobs.c.sent_to.is_not_distinct_from(bindparam("sent_there", type_=String)))
+_ENDED_THERE = and_(jobs.c.scheduler_gone.is_(False), _ENDED)
+_COUNTED = select(jobs.c.cluster, jobs.c.account, jobs.c.sent_to, func.count()).group_by(
+    jobs.c.cluster, jobs.c.account, jobs.c.sent_to
 )
-_LYING_AT = _ALL.where(
-    _RUNNING_ON, _AT, jobs.c.sent_to.is_not_distinct_from(bindparam("sent_there", type_=String))
-).order_by(*_OLDEST_FIRST)
+_WHEREABOUTS = _COUNTED.where(_RUNNING_ON, _SHOWN)
+_WHEREABOUTS_OF_ENDED = _COUNTED.where(_ENDED_THERE, _SHOWN)
+_LYING_AT = _ALL.where(_RUNNING_ON, _LAIN).order_by(*_OLDEST_FIRST)
+_ENDED_AT = _ALL.where(_ENDED_THERE, _LAIN).order_by(*_OLDEST_FIRST)
 _OVERDUE = _ALL.where(_RUNNING_ON, jobs.c.deadline < bindparam("moment"), jobs.c.cancel_requested.is_(None))
 
 #: A job that is held waits because somebody wants it to.
@@ -516,8 +517,11 @@ class Store:
 
     def whereabouts(self) -> dict[Whereabouts, int]:
         """Where the jobs are that have not ended, and how many."""
-        rows = self.database.read(lambda connection: connection.execute(_WHEREABOUTS).all())
-        return {Whereabouts(cluster, account, sent_to): count for cluster, account, sent_to, count in rows}
+        return self._counted(_WHEREABOUTS)
+
+    def whereabouts_of_ended(self) -> dict[Whereabouts, int]:
+        """Where the jobs were that have ended without the scheduler having let go of them, and how many."""
+        return self._counted(_WHEREABOUTS_OF_ENDED)
 
     def jobs_of_accounts(self) -> dict[tuple[str, str], int]:
         """How many jobs have a row, hidden or not, of each account of each cluster."""
@@ -527,6 +531,10 @@ class Store:
     def lying_at(self, where: Whereabouts) -> list[Job]:
         """The jobs there that have not ended, the oldest first."""
         return self._jobs(_LYING_AT, on=where.cluster, account_there=where.account, sent_there=where.sent_to)
+
+    def ended_at(self, where: Whereabouts) -> list[Job]:
+        """The jobs there that have ended without the scheduler having let go of them, the oldest first."""
+        return self._jobs(_ENDED_AT, on=where.cluster, account_there=where.account, sent_there=where.sent_to)
 
     def overdue(self, now: float) -> list[Job]:
         """Jobs that are past their deadline and that nobody has asked to cancel yet."""
@@ -581,6 +589,10 @@ class Store:
     def _jobs(self, query: Select[Any], **parameters: Any) -> list[Job]:
         rows = self.database.read(lambda connection: connection.execute(query, parameters).all())
         return [_job(row) for row in rows]
+
+    def _counted(self, query: Select[Any]) -> dict[Whereabouts, int]:
+        rows = self.database.read(lambda connection: connection.execute(query).all())
+        return {Whereabouts(cluster, account, sent_to): count for cluster, account, sent_to, count in rows}
 
     def _execute(self, statement: Any, **parameters: Any) -> int:
         return self.database.write(lambda connection: connection.execute(statement, parameters).rowcount)
