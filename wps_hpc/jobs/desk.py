@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,11 +125,13 @@ class Desk:
         for ever, as nothing is purged that a scheduler may have."""
         for where in self.store.whereabouts_of_ended():
             why = astray(self.clusters, where)
-            for job in self.store.ended_at(where) if why is not None else ():
-                log.warning(
-                    "job %s: has ended; %s, so nobody asks whether its scheduler has let go", job.id, why.setting
-                )
-                self._apply(job, {"scheduler_gone": True})
+            if why is not None:
+                self._let_go(self.store.ended_at(where), why)
+
+    def _let_go(self, ended: Sequence[Job], why: Astray) -> None:
+        for job in ended:
+            log.warning("job %s: has ended; %s, so nobody asks when its scheduler lets go of it", job.id, why.setting)
+            self._apply(job, {"scheduler_gone": True})
 
     def _strand(self, job: Job, why: Astray) -> bool:
         """Let a job wait for the return of what was, or end it when it is given up; whether that was news."""
