@@ -713,6 +713,7 @@ def test_the_folder_on_the_cluster_goes_when_its_results_are_here(rounds: FarRou
     rounds.wrote_files(job, answer=b"42")
     rounds.watch()
     assert rounds.site.job(job.id).state is JobState.SUCCEEDED
+    assert rounds.sweeper.round() == 0
     assert rounds.left_in(job).path.is_dir(), "the scheduler still has the job"
     rounds.batch.say(DONE)
     rounds.watch()

@@ -71,6 +71,8 @@ __all__ = [
 ]
 
 DAY = 86_400.0
+#: Ids that one statement names: databases have a limit on that (PostgreSQL 65,535), and a cluster has more folders.
+_TOGETHER = 500
 
 
 class NoSuchJob(StoreError):
@@ -324,7 +326,7 @@ class Store:
 
     def get_many(self, job_ids: Iterable[str]) -> dict[str, Job]:
         """Those of the jobs that exist, by id."""
-        return {job.id: job for job in self._jobs(_GET_MANY, ids=list(job_ids))}
+        return {job.id: job for job in map(_job, self._having(_GET_MANY, job_ids))}
 
     def list_jobs(
         self,
@@ -477,9 +479,7 @@ class Store:
 
     def submissions(self, submission_ids: Iterable[int]) -> dict[int, Submission]:
         """Those of the submissions that exist, by id."""
-        wanted = {"ids": list(submission_ids)}
-        rows = self.database.read(lambda connection: connection.execute(_SUBMISSIONS, wanted).all())
-        return {row.id: _submission(row) for row in rows}
+        return {row.id: _submission(row) for row in self._having(_SUBMISSIONS, submission_ids)}
 
     def to_stage(self, limit: int) -> list[Job]:
         """Accepted jobs whose inputs have yet to be fetched, the oldest first; without those held or cancelled."""
@@ -583,12 +583,15 @@ class Store:
 
     def existing(self, job_ids: Iterable[str]) -> set[str]:
         """Those of the ids that have a row, hidden or not."""
-        wanted = {"ids": list(job_ids)}
-        return set(self.database.read(lambda connection: connection.execute(_EXISTING, wanted).scalars().all()))
+        return {job_id for (job_id,) in self._having(_EXISTING, job_ids)}
 
     def _jobs(self, query: Select[Any], **parameters: Any) -> list[Job]:
         rows = self.database.read(lambda connection: connection.execute(query, parameters).all())
         return [_job(row) for row in rows]
+
+    def _having(self, query: Select[Any], ids: Iterable[Any]) -> list[Row[Any]]:
+        wanted = list(ids)
+        return self.database.read(lambda connection: _for_each(connection, query, wanted))
 
     def _counted(self, query: Select[Any]) -> dict[Whereabouts, int]:
         rows = self.database.read(lambda connection: connection.execute(query).all())
@@ -690,11 +693,17 @@ def _load(connection: Connection) -> Load:
     return Load(running, everything - running - parked, parked)
 
 
+def _for_each(connection: Connection, query: Select[Any], ids: Sequence[Any]) -> list[Row[Any]]:
+    """The rows with these ids, of which there may be any number."""
+    some = (ids[start : start + _TOGETHER] for start in range(0, len(ids), _TOGETHER))
+    return [row for each in some for row in connection.execute(query, {"ids": each})]
+
+
 def _read_to_change(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
     if len(job_ids) == 1:
-        rows = connection.execute(_READ_TO_CHANGE, {"job": job_ids[0]})
+        rows: Iterable[Row[Any]] = connection.execute(_READ_TO_CHANGE, {"job": job_ids[0]})
     else:
-        rows = connection.execute(_READ_MANY_TO_CHANGE, {"ids": list(job_ids)})
+        rows = _for_each(connection, _READ_MANY_TO_CHANGE, job_ids)
     return {job.id: job for job in map(_job, rows)}
 
 
