@@ -169,8 +169,16 @@ class Crew:
         """All of them."""
         return [self.watching, self.dispatching, *([] if self.sweeping is None else [self.sweeping])]
 
+    def stop(self) -> None:
+        """Let the loops end after their current rounds, and early what goes on in the background."""
+        for part in (self.mirror, self.sender):
+            if part is not None:
+                part.stop()
+        for loop in self.loops:
+            loop.stop()
+
     def let_go(self) -> None:
-        """End what goes on in the background; jobs are not concerned."""
+        """End what goes on in the background, after the loops' last rounds; jobs are not concerned."""
         for part in (self.mirror, self.sender):
             if part is not None:
                 part.close()
@@ -228,12 +236,13 @@ class Shift:
         self._desk.close()
         self._deliverer.close()
         for crew in list(self.crews.values()):
-            crew.let_go()
+            crew.stop()
         for loop in self.loops:
             loop.stop()
         for loop in self.loops:
             loop.join(self.settings.database.lease_seconds)
         for crew in list(self.crews.values()):
+            crew.let_go()
             if crew.cluster.account is not None:
                 crew.cluster.close()
         self._stager.close()
@@ -362,11 +371,10 @@ class Shift:
                 loop.start()
 
     def _dismiss(self, place: Place, crew: Crew) -> None:
-        crew.let_go()
-        for loop in crew.loops:
-            loop.stop()
+        crew.stop()
         for loop in crew.loops:
             loop.join(crew.cluster.settings.command_seconds)
+        crew.let_go()
         crew.cluster.close()
         self.loops = [loop for loop in self.loops if loop not in crew.loops]
         del self.crews[place]

@@ -146,6 +146,30 @@ def test_a_place_is_not_manned_once_the_shift_is_ending(
     assert shift.crews == {} and closed.is_set()
 
 
+def test_the_loops_have_had_their_last_round_when_what_they_work_with_ends(tmp_path: Path, loops: list[Loop]) -> None:
+    """Otherwise a round that is in the middle of its work would fail."""
+    shift = ending_shift(tmp_path)
+    began, goes_on, alive = threading.Event(), threading.Event(), list[bool]()
+
+    def work(_: set[str]) -> None:
+        began.set()
+        assert goes_on.wait(10)
+
+    loop = shift._add("watch x", work)
+    crew = SimpleNamespace(
+        loops=[loop],
+        stop=goes_on.set,
+        let_go=lambda: alive.append(loop.is_alive()),
+        cluster=SimpleNamespace(account=None),
+    )
+    shift.crews["hpc", None] = cast("Any", crew)
+    loops.append(loop)
+    loop.start()
+    assert began.wait(10)
+    shift.end()
+    assert alive == [False]
+
+
 def test_only_places_that_the_configuration_still_has_are_manned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

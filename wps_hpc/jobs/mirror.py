@@ -188,12 +188,17 @@ class Mirror:
 
     def discard(self, job_ids: Collection[str]) -> None:
         """Let the folders of jobs on the cluster go whose end is recorded. What fails is left to the sweep."""
-        if job_ids:
+        if job_ids and not self._stopped.is_set():
             self._pool.submit(self._remove, tuple(job_ids))
 
-    def close(self) -> None:
-        """End what is under way; it is taken up again by the next worker."""
+    def stop(self) -> None:
+        """Let what is under way end early, and begin nothing any more; callable from every thread. The next worker
+        takes it up again."""
         self._stopped.set()
+
+    def close(self) -> None:
+        """End what is under way, when the watcher has had its last round."""
+        self.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _remove(self, job_ids: Sequence[str]) -> None:
@@ -305,6 +310,8 @@ class Mirror:
     def _begin(self, fetch: _Fetch) -> None:
         self._fetches.setdefault(fetch.job_id, {})[fetch.attempt] = fetch
         fetch.trouble = None
+        if self._stopped.is_set():
+            return
         fetch.future = self._pool.submit(self._bring, fetch)
         self._begun.append(fetch.future)
         fetch.future.add_done_callback(lambda _: self.wake({fetch.job_id}))
