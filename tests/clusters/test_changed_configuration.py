@@ -4,7 +4,7 @@ goes on."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from wps_hpc.cli.check import PROBLEM, check_places
 from wps_hpc.clusters.cluster import Cluster
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.purge import Purger
-from wps_hpc.jobs.store import Change
+from wps_hpc.jobs.store import Applied, Change
 
 
 @pytest.fixture
@@ -193,6 +193,32 @@ def test_the_limit_on_waiting_in_a_queue_ends_no_job_that_nobody_looks_at(rounds
     configure(rounds, moved(rounds))
     long_time(rounds)
     assert rounds.site.job(job.id).state is JobState.QUEUED
+
+
+def test_many_jobs_that_nobody_looks_after_are_told_so_together_and_once(
+    rounds: FarRounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten thousand, each round would read and compare all, and the first would take a transaction for each."""
+    jobs = rounds.submit(3)
+    configure(rounds, moved(rounds))
+    monkeypatch.setattr("wps_hpc.jobs.desk.TOGETHER", 2)
+    changed: list[list[str]] = []
+    apply = rounds.site.store.apply
+
+    def noting(epoch: int, changes: Sequence[Change]) -> Applied:
+        changed.append([change.job_id for change in changes])
+        return apply(epoch, changes)
+
+    monkeypatch.setattr(rounds.site.store, "apply", noting)
+    told: list[str] = []
+    rounds.desk.changed = told.append
+    rounds.desk.round()
+    ids = [job.id for job in jobs]
+    assert changed == [ids[:2], ids[2:]]
+    assert sorted(told) == sorted(ids)
+    rounds.desk.round()
+    assert len(changed) == 2
+    assert all(rounds.site.job(job_id).stale_since for job_id in ids)
 
 
 def test_a_job_that_had_ended_goes_in_its_time_though_nobody_asks_for_it_any_more(rounds: FarRounds) -> None:

@@ -329,11 +329,22 @@ class TestLines:
         there, here = Whereabouts("local", "ada", "/home/ada/wps"), Whereabouts("local", None, "")
         nowhere = Whereabouts("local", "ada", None)
         assert store.whereabouts() == {there: 2, here: 1, nowhere: 1}
-        assert ids(store.lying_at(there)) == [again.id, sent.id]
-        assert (ids(store.lying_at(here)), ids(store.lying_at(nowhere))) == ([shared.id], [waiting.id])
-        assert store.lying_at(Whereabouts("local", None, None)) == []
+        assert ids(store.to_strand(there, "x")) == [again.id, sent.id]
+        assert (ids(store.to_strand(here, "x")), ids(store.to_strand(nowhere, "x"))) == ([shared.id], [waiting.id])
+        assert store.to_strand(Whereabouts("local", None, None), "x") == []
         assert to(store, sent, epoch, JobState.ACCEPTED).sent_to is None, "it was refused there"
         assert store.jobs_of_accounts() == {("local", "ada"): 4}
+
+    def test_jobs_that_are_told_why_nobody_looks_after_them_are_not_told_again(
+        self, store: Store, add: Add, epoch: int
+    ) -> None:
+        where = Whereabouts("local", None, None)
+        told, other, unsaid, given_up = [add() for _ in range(4)]
+        for job, reason in (told, "x"), (other, "y"), (given_up, "x"):
+            store.change(job.id, epoch, stale_since=5.0, reason=reason)
+        store.change(unsaid.id, epoch, reason="x")
+        store.request_cancel(given_up.id, "ann")
+        assert ids(store.to_strand(where, "x")) == [other.id, unsaid.id, given_up.id]
 
     def test_who_the_server_is_stays(self, store: Store) -> None:
         identity = store.identity()

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: How often deadlines are looked at, in seconds.
 DEADLINES = 1.0
+#: Jobs that are changed in one transaction: clients wait for it.
+TOGETHER = 500
 
 Staged = Future[ExecuteRequest]
 
@@ -110,14 +112,12 @@ class Desk:
     def _strand_all(self) -> None:
         """Jobs that are where nobody looks after them, as the configuration has changed; and those that wait, and are
         looked after again: no scheduler has them, so no watcher says so."""
-        for job in self.store.waiting_stale():
-            if astray(self.clusters, job.whereabouts) is None:
-                self._apply(job, {"stale_since": None, "reason": None})
+        waiting = [job for job in self.store.waiting_stale() if astray(self.clusters, job.whereabouts) is None]
+        self._apply_all([Change(job.id, {"stale_since": None, "reason": None}) for job in waiting])
         self._forget_ended()
         for where, count in self.store.whereabouts().items():
             why = astray(self.clusters, where)
-            news = [self._strand(job, why) for job in self.store.lying_at(where)] if why is not None else []
-            if why is not None and any(news):
+            if why is not None and self._strand(self.store.to_strand(where, why.reason), why):
                 log.error("%s", why.told(count))
 
     def _forget_ended(self) -> None:
@@ -131,18 +131,24 @@ class Desk:
     def _let_go(self, ended: Sequence[Job], why: Astray) -> None:
         for job in ended:
             log.warning("job %s: has ended; %s, so nobody asks when its scheduler lets go of it", job.id, why.setting)
-            self._apply(job, {"scheduler_gone": True})
+        self._apply_all([Change(job.id, {"scheduler_gone": True}) for job in ended])
 
-    def _strand(self, job: Job, why: Astray) -> bool:
-        """Let a job wait for the return of what was, or end it when it is given up; whether that was news."""
-        if job.cancel_requested is not None:
-            log.warning("job %s: given up; %s, so its scheduler is not told", job.id, why.setting)
-            self._end(job, JobState.DISMISSED, f"dismissed by {job.cancelled_by}", None)
-            return False
-        if job.stale_since is not None and job.reason == why.reason:
-            return False
-        log.warning("job %s: stale: %s", job.id, why.reason)
-        return self._apply(job, {"stale_since": job.stale_since or self.clock(), "reason": why.reason})
+    def _strand(self, jobs: Sequence[Job], why: Astray) -> bool:
+        """Let jobs wait for the return of what was, and end those that are given up; whether there was news of any."""
+        for job in jobs:
+            if job.cancel_requested is not None:
+                log.warning("job %s: given up; %s, so its scheduler is not told", job.id, why.setting)
+                self._end(job, JobState.DISMISSED, f"dismissed by {job.cancelled_by}", None)
+        return self._mark_stale([job for job in jobs if job.cancel_requested is None], why.reason)
+
+    def _mark_stale(self, jobs: Sequence[Job], reason: str) -> bool:
+        """Tell that nobody looks after these jobs, and why; whether any was changed."""
+        for job in jobs:
+            log.warning("job %s: stale: %s", job.id, reason)
+        now = self.clock()
+        return self._apply_all(
+            [Change(job.id, {"stale_since": job.stale_since or now, "reason": reason}) for job in jobs]
+        )
 
     def _follow(self, job: Job, fields: JobFields) -> None:
         """Do as wished, unless the client has wished for something else meanwhile: the next round sees that."""
@@ -197,9 +203,17 @@ class Desk:
 
     def _apply(self, job: Job, fields: JobFields, revision: int | None = None) -> bool:
         """Change the job unless it became something else meanwhile (dismissed while it was staged, say)."""
-        applied = self.store.apply(self.epoch, [Change(job.id, fields, revision)])
-        for refusal in applied.refused.values():
-            log.info("job %s: left as it is: %s", job.id, refusal)
-        if applied.jobs:
-            self.changed(job.id)
-        return bool(applied.jobs)
+        return self._apply_all([Change(job.id, fields, revision)])
+
+    def _apply_all(self, changes: Sequence[Change]) -> bool:
+        """Change many jobs, in transactions that are short; whether any was changed."""
+        some = (changes[start : start + TOGETHER] for start in range(0, len(changes), TOGETHER))
+        return sum(map(self._applied, some)) > 0
+
+    def _applied(self, changes: Sequence[Change]) -> int:
+        applied = self.store.apply(self.epoch, changes)
+        for job_id, refusal in applied.refused.items():
+            log.info("job %s: left as it is: %s", job_id, refusal)
+        for job_id in applied.jobs:
+            self.changed(job_id)
+        return len(applied.jobs)

@@ -236,7 +236,15 @@ _COUNTED = select(jobs.c.cluster, jobs.c.account, jobs.c.sent_to, func.count()).
 )
 _WHEREABOUTS = _COUNTED.where(_RUNNING_ON, _SHOWN)
 _WHEREABOUTS_OF_ENDED = _COUNTED.where(_ENDED_THERE, _SHOWN)
-_LYING_AT = _ALL.where(_RUNNING_ON, _LAIN).order_by(*_OLDEST_FIRST)
+_TO_STRAND = _ALL.where(
+    _RUNNING_ON,
+    _LAIN,
+    or_(
+        jobs.c.stale_since.is_(None),
+        jobs.c.reason.is_distinct_from(bindparam("why", type_=String)),
+        jobs.c.cancel_requested.is_not(None),
+    ),
+).order_by(*_OLDEST_FIRST)
 _ENDED_AT = _ALL.where(_ENDED_THERE, _LAIN).order_by(*_OLDEST_FIRST)
 _OVERDUE = _ALL.where(_RUNNING_ON, jobs.c.deadline < bindparam("moment"), jobs.c.cancel_requested.is_(None))
 
@@ -528,9 +536,11 @@ class Store:
         rows = self.database.read(lambda connection: connection.execute(_JOBS_OF_ACCOUNTS).all())
         return {(cluster, account): count for cluster, account, count in rows}
 
-    def lying_at(self, where: Whereabouts) -> list[Job]:
-        """The jobs there that have not ended, the oldest first."""
-        return self._jobs(_LYING_AT, on=where.cluster, account_there=where.account, sent_there=where.sent_to)
+    def to_strand(self, where: Whereabouts, reason: str) -> list[Job]:
+        """The jobs there that have not ended, the oldest first; without those that are stale for that reason already,
+        unless they are to be cancelled."""
+        place = {"on": where.cluster, "account_there": where.account, "sent_there": where.sent_to}
+        return self._jobs(_TO_STRAND, why=reason, **place)
 
     def ended_at(self, where: Whereabouts) -> list[Job]:
         """The jobs there that have ended without the scheduler having let go of them, the oldest first."""
