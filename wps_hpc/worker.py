@@ -62,6 +62,8 @@ SWITCH = 0.0005
 REPORT_EVERY = 2.0
 #: An account of which no job is left keeps its connection for so long, in seconds.
 LINGER = 600.0
+#: A place that could not be used is tried again after so long, in seconds.
+MAN_AGAIN = 60.0
 #: Loops that keep their own time.
 _UNHURRIED = ("purge", "catalogue", "callbacks", "sweep")
 #: The longest a loop sleeps: the database is looked at so often even when nobody rings.
@@ -199,7 +201,8 @@ class Shift:
     started: float = field(default_factory=time.time)
     loops: list[Loop] = field(default_factory=list)
     crews: dict[Place, Crew] = field(default_factory=dict)
-    _unmanned: set[Place] = field(default_factory=set)
+    #: What cannot be used: why, and when that was tried, on the steady clock. Replaced, as another loop looks at it.
+    _unmanned: Mapping[Place, tuple[str, float]] = field(default_factory=dict)
     _manning: threading.Lock = field(default_factory=threading.Lock)
     _ended: bool = False
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(STAGED_AT_ONCE, "stage"))
@@ -285,6 +288,7 @@ class Shift:
             lambda: loop.wake(),
             self.settings.clusters,
             self.settings.limits.queue_seconds,
+            unmanned=lambda: self._unmanned,
         )
         desk.recover()
         loop = self._add("desk", lambda _: desk.round())
@@ -338,9 +342,11 @@ class Shift:
     def _man_places(self) -> None:
         """Look after the jobs of every account that has some, over a connection of its own; let go of idle ones."""
         wanted = {place for place in self.store.places() if self._is_there(place)}
-        for place in wanted - self.crews.keys():
-            self._man(place)
         now = time.monotonic()
+        self._unmanned = {place: tried for place, tried in self._unmanned.items() if place in wanted}
+        for place in wanted - self.crews.keys():
+            if place not in self._unmanned or now - self._unmanned[place][1] >= MAN_AGAIN:
+                self._man(place)
         for place, crew in list(self.crews.items()):
             idle = place not in wanted and bool(self.clusters[place[0]].settings.accounts)
             crew.idle_since = (crew.idle_since or now) if idle else None
@@ -353,14 +359,12 @@ class Shift:
 
     def _man(self, place: Place) -> None:
         name, account = place
-        if place in self._unmanned:
-            return
         try:
             cluster = build_cluster(self.settings, name, account, self.store.identity())
         except ConfigError as error:
-            log.error("%s; they stay as they are", error)
-            self._unmanned.add(place)
+            self._leave_unmanned(place, str(error))
             return
+        self._unmanned = {other: tried for other, tried in self._unmanned.items() if other != place}
         with self._manning:
             if self._ended:
                 cluster.close()
@@ -369,6 +373,13 @@ class Shift:
             self.crews[place] = crew = self._crew(cluster)
             for loop in crew.loops:
                 loop.start()
+
+    def _leave_unmanned(self, place: Place, why: str) -> None:
+        """The jobs there stay as they are until the place can be used: it is tried again."""
+        before, _ = self._unmanned.get(place, ("", 0.0))
+        if why != before:
+            log.error("%s; the jobs there stay as they are", why)
+        self._unmanned = {**self._unmanned, place: (why, time.monotonic())}
 
     def _dismiss(self, place: Place, crew: Crew) -> None:
         crew.stop()

@@ -221,6 +221,39 @@ def test_many_jobs_that_nobody_looks_after_are_told_so_together_and_once(
     assert all(rounds.site.job(job_id).stale_since for job_id in ids)
 
 
+@pytest.mark.parametrize("submitted", [False, True])
+def test_jobs_of_a_place_that_cannot_be_used_are_told_so_and_wait(
+    rounds: FarRounds, submitted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = rounds.submit()[0] if submitted else rounds.site.mark("one")
+    before = rounds.site.job(job.id).state
+    rounds.desk.unmanned = lambda: [("local", None)]
+    for _ in range(2):
+        rounds.desk.round()
+    told = rounds.site.job(job.id)
+    assert (told.state, told.reason) == (before, "its cluster (local) cannot be used at the moment")
+    assert told.stale_since is not None
+    rounds.site.store.request_cancel(job.id, "the operator")
+    rounds.desk.round()
+    assert rounds.site.job(job.id).final is not submitted, "its scheduler has to be told"
+    assert sum("stale" in record.message for record in caplog.records) == 1
+    rounds.desk.unmanned = tuple
+    rounds.desk.round()
+    rounds.watch()
+    assert rounds.batch.controls() == (["cancel"] if submitted else [])
+
+
+def test_a_job_that_waits_is_told_when_its_place_can_be_used_again(rounds: FarRounds) -> None:
+    job = rounds.site.mark("one")
+    rounds.desk.unmanned = lambda: [("local", None)]
+    rounds.desk.round()
+    assert rounds.site.job(job.id).stale_since is not None
+    rounds.desk.unmanned = tuple
+    rounds.desk.round()
+    kept = rounds.site.job(job.id)
+    assert (kept.stale_since, kept.reason) == (None, None)
+
+
 def test_a_job_that_had_ended_goes_in_its_time_though_nobody_asks_for_it_any_more(rounds: FarRounds) -> None:
     """Its scheduler still had it when the configuration changed."""
     (job,) = rounds.submit()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from joblauncher.formats.folder import JobFolder, job_path
 from joblauncher.formats.records import Failure
 from wps_hpc import config
 from wps_hpc.jobs import requestjson
-from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.job import Job, JobState, Whereabouts
 from wps_hpc.jobs.places import Astray, astray
 from wps_hpc.jobs.request import ExecuteRequest
 from wps_hpc.jobs.staging import Stager, StagingFailed
@@ -36,7 +36,8 @@ class Desk:
 
     ``pool`` runs the staging of whole jobs (each of which fetches its inputs over the stager's own pool); ``wake`` is
     called from its threads when one is done. ``most`` jobs are staged at the same time. ``clusters`` are those that are
-    configured. ``queue_seconds`` is how long a job may wait in a scheduler's queue (None: for ever).
+    configured; ``unmanned`` tells those of them, with the accounts there, that cannot be used
+    at the moment. ``queue_seconds`` is how long a job may wait in a scheduler's queue (None: for ever).
     """
 
     root: Path
@@ -50,6 +51,7 @@ class Desk:
     clusters: Mapping[str, config.Cluster]
     queue_seconds: float | None = None
     clock: Callable[[], float] = time.time
+    unmanned: Callable[[], Collection[tuple[str, str | None]]] = tuple
     _staging: dict[str, tuple[Job, Staged]] = field(default_factory=dict)
     _withdrawn: set[str] = field(default_factory=set)
     _closed: bool = False
@@ -112,13 +114,25 @@ class Desk:
     def _strand_all(self) -> None:
         """Jobs that are where nobody looks after them, as the configuration has changed; and those that wait, and are
         looked after again: no scheduler has them, so no watcher says so."""
-        waiting = [job for job in self.store.waiting_stale() if astray(self.clusters, job.whereabouts) is None]
+        waiting = [job for job in self.store.waiting_stale() if self._neglected(job.whereabouts) is None]
         self._apply_all([Change(job.id, {"stale_since": None, "reason": None}) for job in waiting])
         self._forget_ended()
         for where, count in self.store.whereabouts().items():
             why = astray(self.clusters, where)
             if why is not None and self._strand(self.store.to_strand(where, why.reason), why):
                 log.error("%s", why.told(count))
+            elif why is None and (reason := self._neglected(where)) is not None:
+                news = [job for job in self.store.to_strand(where, reason) if job.reason != reason]
+                self._mark_stale(news, reason)
+
+    def _neglected(self, where: Whereabouts) -> str | None:
+        """Why nobody looks after jobs there, for clients; None when somebody does."""
+        why = astray(self.clusters, where)
+        if why is not None:
+            return why.reason
+        if (where.cluster, where.account) in self.unmanned():
+            return f"its cluster ({where.cluster}) cannot be used at the moment"
+        return None
 
     def _forget_ended(self) -> None:
         """Jobs that have ended, and whose scheduler nobody can ask any more when it lets go of them: they would stay
