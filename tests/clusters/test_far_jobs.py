@@ -106,6 +106,7 @@ def test_a_last_round_begins_nothing_and_fails_at_nothing(
     getattr(rounds.watcher.mirror, how)()
     getattr(rounds.dispatcher.sender, how)()
     rounds.batch.say(DONE)
+    caplog.clear()
     with caplog.at_level("WARNING"):
         for _ in range(2):
             rounds.dispatcher.round()
