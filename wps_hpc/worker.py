@@ -62,6 +62,8 @@ SWITCH = 0.0005
 REPORT_EVERY = 2.0
 #: An account of which no job is left keeps its connection for so long, in seconds.
 LINGER = 600.0
+#: A place that could not be used is tried again after so long, in seconds.
+MAN_AGAIN = 60.0
 #: Loops that keep their own time.
 _UNHURRIED = ("purge", "catalogue", "callbacks", "sweep")
 #: The longest a loop sleeps: the database is looked at so often even when nobody rings.
@@ -169,8 +171,16 @@ class Crew:
         """All of them."""
         return [self.watching, self.dispatching, *([] if self.sweeping is None else [self.sweeping])]
 
+    def stop(self) -> None:
+        """Let the loops end after their current rounds, and early what goes on in the background."""
+        for part in (self.mirror, self.sender):
+            if part is not None:
+                part.stop()
+        for loop in self.loops:
+            loop.stop()
+
     def let_go(self) -> None:
-        """End what goes on in the background; jobs are not concerned."""
+        """End what goes on in the background, after the loops' last rounds; jobs are not concerned."""
         for part in (self.mirror, self.sender):
             if part is not None:
                 part.close()
@@ -191,7 +201,8 @@ class Shift:
     started: float = field(default_factory=time.time)
     loops: list[Loop] = field(default_factory=list)
     crews: dict[Place, Crew] = field(default_factory=dict)
-    _unmanned: set[Place] = field(default_factory=set)
+    #: What cannot be used: why, and when that was tried, on the steady clock. Replaced, as another loop looks at it.
+    _unmanned: Mapping[Place, tuple[str, float]] = field(default_factory=dict)
     _manning: threading.Lock = field(default_factory=threading.Lock)
     _ended: bool = False
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(STAGED_AT_ONCE, "stage"))
@@ -228,12 +239,13 @@ class Shift:
         self._desk.close()
         self._deliverer.close()
         for crew in list(self.crews.values()):
-            crew.let_go()
+            crew.stop()
         for loop in self.loops:
             loop.stop()
         for loop in self.loops:
             loop.join(self.settings.database.lease_seconds)
         for crew in list(self.crews.values()):
+            crew.let_go()
             if crew.cluster.account is not None:
                 crew.cluster.close()
         self._stager.close()
@@ -276,6 +288,7 @@ class Shift:
             lambda: loop.wake(),
             self.settings.clusters,
             self.settings.limits.queue_seconds,
+            unmanned=lambda: self._unmanned,
         )
         desk.recover()
         loop = self._add("desk", lambda _: desk.round())
@@ -329,9 +342,11 @@ class Shift:
     def _man_places(self) -> None:
         """Look after the jobs of every account that has some, over a connection of its own; let go of idle ones."""
         wanted = {place for place in self.store.places() if self._is_there(place)}
-        for place in wanted - self.crews.keys():
-            self._man(place)
         now = time.monotonic()
+        self._unmanned = {place: tried for place, tried in self._unmanned.items() if place in wanted}
+        for place in wanted - self.crews.keys():
+            if place not in self._unmanned or now - self._unmanned[place][1] >= MAN_AGAIN:
+                self._man(place)
         for place, crew in list(self.crews.items()):
             idle = place not in wanted and bool(self.clusters[place[0]].settings.accounts)
             crew.idle_since = (crew.idle_since or now) if idle else None
@@ -344,14 +359,12 @@ class Shift:
 
     def _man(self, place: Place) -> None:
         name, account = place
-        if place in self._unmanned:
-            return
         try:
             cluster = build_cluster(self.settings, name, account, self.store.identity())
         except ConfigError as error:
-            log.error("%s; they stay as they are", error)
-            self._unmanned.add(place)
+            self._leave_unmanned(place, str(error))
             return
+        self._unmanned = {other: tried for other, tried in self._unmanned.items() if other != place}
         with self._manning:
             if self._ended:
                 cluster.close()
@@ -361,12 +374,18 @@ class Shift:
             for loop in crew.loops:
                 loop.start()
 
+    def _leave_unmanned(self, place: Place, why: str) -> None:
+        """The jobs there stay as they are until the place can be used: it is tried again."""
+        before, _ = self._unmanned.get(place, ("", 0.0))
+        if why != before:
+            log.error("%s; the jobs there stay as they are", why)
+        self._unmanned = {**self._unmanned, place: (why, time.monotonic())}
+
     def _dismiss(self, place: Place, crew: Crew) -> None:
-        crew.let_go()
-        for loop in crew.loops:
-            loop.stop()
+        crew.stop()
         for loop in crew.loops:
             loop.join(crew.cluster.settings.command_seconds)
+        crew.let_go()
         crew.cluster.close()
         self.loops = [loop for loop in self.loops if loop not in crew.loops]
         del self.crews[place]

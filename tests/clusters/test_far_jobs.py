@@ -20,6 +20,8 @@ from joblauncher.formats.values import FileValue
 from tests.clusters.far_side import FarRounds, FarSide
 from tests.clusters.scripted import DONE, QUEUED
 from tests.clusters.site import Site
+from tests.folders import wait_for
+from wps_hpc.clusters.depot import Depot, Stopped
 from wps_hpc.clusters.transports.base import NoSuchFile, TransportError
 from wps_hpc.jobs import mirror
 from wps_hpc.jobs.beneath import Untrusted
@@ -84,6 +86,58 @@ def output(rounds: FarRounds, job: Job, name: str) -> bytes:
 def names(folder: Path) -> set[str]:
     """What lies in a folder, by paths."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+# --- the end of the worker --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["stop", "close"])
+def test_a_last_round_begins_nothing_and_fails_at_nothing(
+    rounds: FarRounds, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """A worker is stopped while its loops are in the middle of their rounds."""
+    one, two = rounds.submit(2)
+    rounds.watch()
+    rounds.wrote_files(one, answer=b"42")
+    rounds.claimed(two)
+    rounds.site.store.request_cancel(two.id, "the operator")
+    waiting = rounds.site.mark("three")
+    assert rounds.watcher.mirror is not None and rounds.dispatcher.sender is not None
+    getattr(rounds.watcher.mirror, how)()
+    getattr(rounds.dispatcher.sender, how)()
+    rounds.batch.say(DONE)
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        for _ in range(2):
+            rounds.dispatcher.round()
+            long_time(rounds)
+    assert [record.message for record in caplog.records if record.exc_info or "files" in record.message] == []
+    assert rounds.site.job(waiting.id).state is JobState.ACCEPTED
+    assert (rounds.site.job(one.id).state, rounds.site.job(one.id).stale_since) == (JobState.RUNNING, None)
+    rounds.start()
+    watched(rounds, one, JobState.SUCCEEDED)
+    rounds.dispatch_until(lambda: rounds.batch.count("submit") == 3)
+
+
+def test_a_folder_that_was_being_sent_at_the_end_is_no_trouble(
+    rounds: FarRounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = threading.Event()
+
+    def sending(_: Depot, folder: object, files: object, stop: Callable[[], bool]) -> None:
+        began.set()
+        wait_for(stop)
+        raise Stopped
+
+    monkeypatch.setattr(Depot, "send", sending)
+    job = rounds.site.mark("one")
+    rounds.dispatcher.round()
+    assert began.wait(30) and rounds.dispatcher.sender is not None
+    future = rounds.dispatcher.sender._under_way[job.id].future
+    rounds.dispatcher.sender.stop()
+    assert isinstance(future.exception(30), Stopped)
+    rounds.dispatcher.round()
+    assert (rounds.site.job(job.id).reason, rounds.batch.count("submit")) == (None, 0)
 
 
 # --- before the submission -------------------------------------------------------------------------------------------
@@ -713,6 +767,7 @@ def test_the_folder_on_the_cluster_goes_when_its_results_are_here(rounds: FarRou
     rounds.wrote_files(job, answer=b"42")
     rounds.watch()
     assert rounds.site.job(job.id).state is JobState.SUCCEEDED
+    assert rounds.sweeper.round() == 0
     assert rounds.left_in(job).path.is_dir(), "the scheduler still has the job"
     rounds.batch.say(DONE)
     rounds.watch()

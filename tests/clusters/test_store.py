@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, event, inspect, text
 
 from joblauncher.formats.records import Failure
 from tests.clusters.conftest import ROOMY, make_job
@@ -106,6 +107,25 @@ class TestJobs:
     def test_an_unknown_job_is_none(self, store: Store) -> None:
         assert store.get("nothing") is None
         assert store.get_many(["nothing"]) == {}
+
+    def test_no_statement_names_more_ids_than_a_database_takes(self, store: Store, add: Add, epoch: int) -> None:
+        """A cluster has as many folders as there were jobs; PostgreSQL takes 65,535 parameters, SQLite fewer."""
+        most = 0
+
+        def note(*arguments: object) -> None:
+            nonlocal most
+            parameters = arguments[3]
+            assert isinstance(parameters, (tuple, dict, list))
+            most = max(most, len(parameters))
+
+        first, last = add(), add()
+        asked = [first.id, *(str(uuid.uuid4()) for _ in range(1500)), last.id]
+        event.listen(store.database.engine, "before_cursor_execute", note)
+        assert store.existing(asked) == set(store.get_many(asked)) == {first.id, last.id}
+        assert store.submissions(range(-1500, 0)) == {}
+        applied = store.apply(epoch, [Change(job_id, {"reason": "x"}) for job_id in asked])
+        assert (set(applied.jobs), len(applied.refused)) == ({first.id, last.id}, 1500)
+        assert most < 1000
 
     def test_many_at_once(self, store: Store, add: Add) -> None:
         one, two, _ = add(), add(), add()
@@ -309,11 +329,22 @@ class TestLines:
         there, here = Whereabouts("local", "ada", "/home/ada/wps"), Whereabouts("local", None, "")
         nowhere = Whereabouts("local", "ada", None)
         assert store.whereabouts() == {there: 2, here: 1, nowhere: 1}
-        assert ids(store.lying_at(there)) == [again.id, sent.id]
-        assert (ids(store.lying_at(here)), ids(store.lying_at(nowhere))) == ([shared.id], [waiting.id])
-        assert store.lying_at(Whereabouts("local", None, None)) == []
+        assert ids(store.to_strand(there, "x")) == [again.id, sent.id]
+        assert (ids(store.to_strand(here, "x")), ids(store.to_strand(nowhere, "x"))) == ([shared.id], [waiting.id])
+        assert store.to_strand(Whereabouts("local", None, None), "x") == []
         assert to(store, sent, epoch, JobState.ACCEPTED).sent_to is None, "it was refused there"
         assert store.jobs_of_accounts() == {("local", "ada"): 4}
+
+    def test_jobs_that_are_told_why_nobody_looks_after_them_are_not_told_again(
+        self, store: Store, add: Add, epoch: int
+    ) -> None:
+        where = Whereabouts("local", None, None)
+        told, other, unsaid, given_up = [add() for _ in range(4)]
+        for job, reason in (told, "x"), (other, "y"), (given_up, "x"):
+            store.change(job.id, epoch, stale_since=5.0, reason=reason)
+        store.change(unsaid.id, epoch, reason="x")
+        store.request_cancel(given_up.id, "ann")
+        assert ids(store.to_strand(where, "x")) == [other.id, unsaid.id, given_up.id]
 
     def test_who_the_server_is_stays(self, store: Store) -> None:
         identity = store.identity()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.far_settings import MAPPED
 from tests.folders import wait_for
-from wps_hpc.config import Settings, Storage, parse_settings
+from wps_hpc.config import ConfigError, Settings, Storage, parse_settings
 from wps_hpc.health import read_report
 from wps_hpc.jobs.lease import LeaseLost
 from wps_hpc.jobs.watch import Queries
@@ -144,6 +144,71 @@ def test_a_place_is_not_manned_once_the_shift_is_ending(
     loops += [work.loop] if began else []
     assert not began
     assert shift.crews == {} and closed.is_set()
+
+
+def test_the_loops_have_had_their_last_round_when_what_they_work_with_ends(tmp_path: Path, loops: list[Loop]) -> None:
+    """Otherwise a round that is in the middle of its work would fail."""
+    shift = ending_shift(tmp_path)
+    began, goes_on, alive = threading.Event(), threading.Event(), list[bool]()
+
+    def work(_: set[str]) -> None:
+        began.set()
+        assert goes_on.wait(10)
+
+    loop = shift._add("watch x", work)
+    crew = SimpleNamespace(
+        loops=[loop],
+        stop=goes_on.set,
+        let_go=lambda: alive.append(loop.is_alive()),
+        cluster=SimpleNamespace(account=None),
+    )
+    shift.crews["hpc", None] = cast("Any", crew)
+    loops.append(loop)
+    loop.start()
+    assert began.wait(10)
+    shift.end()
+    assert alive == [False]
+
+
+def test_a_place_that_could_not_be_used_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file of keys that is away for a moment must not cost a restart."""
+    shift = ending_shift(tmp_path, Places(("hpc", "ada")))
+    crew = SimpleNamespace(loops=[], idle_since=None)
+    answers: list[Any] = [ConfigError("no keys"), ConfigError("no keys"), SimpleNamespace()]
+
+    def build(*_: object) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("wps_hpc.worker.build_cluster", build)
+    monkeypatch.setattr(Shift, "_crew", lambda *_: crew)
+    for _ in range(2):
+        shift._man_places()
+    assert (len(answers), list(shift._unmanned)) == (2, [("hpc", "ada")]), "not in each round"
+    monkeypatch.setattr("wps_hpc.worker.MAN_AGAIN", 0.0)
+    shift._man_places()
+    assert [record.message for record in caplog.records] == ["no keys; the jobs there stay as they are"], "told once"
+    shift._man_places()
+    assert (list(shift.crews), shift._unmanned) == ([("hpc", "ada")], {})
+
+
+def test_a_place_without_jobs_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = Places(("hpc", "ada"))
+    shift = ending_shift(tmp_path, places)
+
+    def build(*_: object) -> Any:
+        raise ConfigError("no keys")
+
+    monkeypatch.setattr("wps_hpc.worker.build_cluster", build)
+    shift._man_places()
+    assert list(shift._unmanned) == [("hpc", "ada")]
+    places._places.clear()
+    shift._man_places()
+    assert shift._unmanned == {}
 
 
 def test_only_places_that_the_configuration_still_has_are_manned(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from joblauncher.formats.folder import JobFolder, job_path
 from joblauncher.formats.records import Failure
 from wps_hpc import config
 from wps_hpc.jobs import requestjson
-from wps_hpc.jobs.job import Job, JobState
+from wps_hpc.jobs.job import Job, JobState, Whereabouts
 from wps_hpc.jobs.places import Astray, astray
 from wps_hpc.jobs.request import ExecuteRequest
 from wps_hpc.jobs.staging import Stager, StagingFailed
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: How often deadlines are looked at, in seconds.
 DEADLINES = 1.0
+#: Jobs that are changed in one transaction: clients wait for it.
+TOGETHER = 500
 
 Staged = Future[ExecuteRequest]
 
@@ -34,7 +36,8 @@ class Desk:
 
     ``pool`` runs the staging of whole jobs (each of which fetches its inputs over the stager's own pool); ``wake`` is
     called from its threads when one is done. ``most`` jobs are staged at the same time. ``clusters`` are those that are
-    configured. ``queue_seconds`` is how long a job may wait in a scheduler's queue (None: for ever).
+    configured; ``unmanned`` tells those of them, with the accounts there, that cannot be used
+    at the moment. ``queue_seconds`` is how long a job may wait in a scheduler's queue (None: for ever).
     """
 
     root: Path
@@ -48,6 +51,7 @@ class Desk:
     clusters: Mapping[str, config.Cluster]
     queue_seconds: float | None = None
     clock: Callable[[], float] = time.time
+    unmanned: Callable[[], Collection[tuple[str, str | None]]] = tuple
     _staging: dict[str, tuple[Job, Staged]] = field(default_factory=dict)
     _withdrawn: set[str] = field(default_factory=set)
     _closed: bool = False
@@ -59,8 +63,7 @@ class Desk:
 
     def round(self) -> float | None:
         """Act on what clients asked for, take in what was fetched, and start fetching for more jobs."""
-        for job in self.store.overdue(self.clock()):
-            self.store.request_cancel(job.id, "the time limit of synchronous calls")
+        self._end_calls()
         self._clear_queues()
         for job in self.store.asked_while_waiting():
             self._act(job)
@@ -71,12 +74,23 @@ class Desk:
             self._start_staging(job)
         return DEADLINES
 
+    def _end_calls(self) -> None:
+        """Nobody waits any more for what a synchronous call began."""
+        for job in self.store.overdue(self.clock()):
+            if not self._is_out_of_reach(job):
+                self.store.request_cancel(job.id, "the time limit of synchronous calls")
+
+    def _is_out_of_reach(self, job: Job) -> bool:
+        """Whether a scheduler may have the job, and it can be neither asked nor told: no limit ends what runs on. A
+        client may still give it up."""
+        return job.submission_id is not None and astray(self.clusters, job.whereabouts) is not None
+
     def _clear_queues(self) -> None:
         """What waits for ever (for a job that will not end, more than its queue gives) is nobody's to wait for."""
         if self.queue_seconds is None:
             return
         for job in self.store.queued_since(self.clock() - self.queue_seconds):
-            if astray(self.clusters, job.whereabouts) is not None:
+            if self._is_out_of_reach(job):
                 continue  # nobody has looked whether it still waits
             log.warning("job %s: waited for %g s: %s", job.id, self.queue_seconds, job.message)
             self.store.request_cancel(job.id, "the time limit of this service on waiting in the queue")
@@ -98,23 +112,57 @@ class Desk:
             self._follow(job, {"state": JobState.ACCEPTED, "message": "waiting for a place", "wish": None})
 
     def _strand_all(self) -> None:
-        """Jobs that are where nobody looks after them, as the configuration has changed."""
+        """Jobs that are where nobody looks after them, as the configuration has changed; and those that wait, and are
+        looked after again: no scheduler has them, so no watcher says so."""
+        waiting = [job for job in self.store.waiting_stale() if self._neglected(job.whereabouts) is None]
+        self._apply_all([Change(job.id, {"stale_since": None, "reason": None}) for job in waiting])
+        self._forget_ended()
         for where, count in self.store.whereabouts().items():
             why = astray(self.clusters, where)
-            news = [self._strand(job, why) for job in self.store.lying_at(where)] if why is not None else []
-            if why is not None and any(news):
+            if why is not None and self._strand(self.store.to_strand(where, why.reason), why):
                 log.error("%s", why.told(count))
+            elif why is None and (reason := self._neglected(where)) is not None:
+                news = [job for job in self.store.to_strand(where, reason) if job.reason != reason]
+                self._mark_stale(news, reason)
 
-    def _strand(self, job: Job, why: Astray) -> bool:
-        """Let a job wait for the return of what was, or end it when it is given up; whether that was news."""
-        if job.cancel_requested is not None:
-            log.warning("job %s: given up; %s, so its scheduler is not told", job.id, why.setting)
-            self._end(job, JobState.DISMISSED, f"dismissed by {job.cancelled_by}", None)
-            return False
-        if job.stale_since is not None and job.reason == why.reason:
-            return False
-        log.warning("job %s: stale: %s", job.id, why.reason)
-        return self._apply(job, {"stale_since": job.stale_since or self.clock(), "reason": why.reason})
+    def _neglected(self, where: Whereabouts) -> str | None:
+        """Why nobody looks after jobs there, for clients; None when somebody does."""
+        why = astray(self.clusters, where)
+        if why is not None:
+            return why.reason
+        if (where.cluster, where.account) in self.unmanned():
+            return f"its cluster ({where.cluster}) cannot be used at the moment"
+        return None
+
+    def _forget_ended(self) -> None:
+        """Jobs that have ended, and whose scheduler nobody can ask any more when it lets go of them: they would stay
+        for ever, as nothing is purged that a scheduler may have."""
+        for where in self.store.whereabouts_of_ended():
+            why = astray(self.clusters, where)
+            if why is not None:
+                self._let_go(self.store.ended_at(where), why)
+
+    def _let_go(self, ended: Sequence[Job], why: Astray) -> None:
+        for job in ended:
+            log.warning("job %s: has ended; %s, so nobody asks when its scheduler lets go of it", job.id, why.setting)
+        self._apply_all([Change(job.id, {"scheduler_gone": True}) for job in ended])
+
+    def _strand(self, jobs: Sequence[Job], why: Astray) -> bool:
+        """Let jobs wait for the return of what was, and end those that are given up; whether there was news of any."""
+        for job in jobs:
+            if job.cancel_requested is not None:
+                log.warning("job %s: given up; %s, so its scheduler is not told", job.id, why.setting)
+                self._end(job, JobState.DISMISSED, f"dismissed by {job.cancelled_by}", None)
+        return self._mark_stale([job for job in jobs if job.cancel_requested is None], why.reason)
+
+    def _mark_stale(self, jobs: Sequence[Job], reason: str) -> bool:
+        """Tell that nobody looks after these jobs, and why; whether any was changed."""
+        for job in jobs:
+            log.warning("job %s: stale: %s", job.id, reason)
+        now = self.clock()
+        return self._apply_all(
+            [Change(job.id, {"stale_since": job.stale_since or now, "reason": reason}) for job in jobs]
+        )
 
     def _follow(self, job: Job, fields: JobFields) -> None:
         """Do as wished, unless the client has wished for something else meanwhile: the next round sees that."""
@@ -169,9 +217,17 @@ class Desk:
 
     def _apply(self, job: Job, fields: JobFields, revision: int | None = None) -> bool:
         """Change the job unless it became something else meanwhile (dismissed while it was staged, say)."""
-        applied = self.store.apply(self.epoch, [Change(job.id, fields, revision)])
-        for refusal in applied.refused.values():
-            log.info("job %s: left as it is: %s", job.id, refusal)
-        if applied.jobs:
-            self.changed(job.id)
-        return bool(applied.jobs)
+        return self._apply_all([Change(job.id, fields, revision)])
+
+    def _apply_all(self, changes: Sequence[Change]) -> bool:
+        """Change many jobs, in transactions that are short; whether any was changed."""
+        some = (changes[start : start + TOGETHER] for start in range(0, len(changes), TOGETHER))
+        return sum(map(self._applied, some)) > 0
+
+    def _applied(self, changes: Sequence[Change]) -> int:
+        applied = self.store.apply(self.epoch, changes)
+        for job_id, refusal in applied.refused.items():
+            log.info("job %s: left as it is: %s", job_id, refusal)
+        for job_id in applied.jobs:
+            self.changed(job_id)
+        return len(applied.jobs)

@@ -137,7 +137,8 @@ class Mirror:
     wake: Callable[[set[str]], None] = lambda _: None
     steady: Callable[[], float] = time.monotonic
     _have: dict[str, dict[str, tuple[int, float]]] = field(default_factory=dict)
-    _fetches: dict[tuple[str, int], _Fetch] = field(default_factory=dict)
+    #: By job, then by attempt: rounds look at each job, and all of them may be under way.
+    _fetches: dict[str, dict[int, _Fetch]] = field(default_factory=dict)
     _committed: set[tuple[str, int]] = field(default_factory=set)
     _refused: dict[tuple[str, int], Failure] = field(default_factory=dict)
     _gaps: dict[str, Gap] = field(default_factory=dict)
@@ -149,6 +150,7 @@ class Mirror:
     def refresh(self, jobs: Sequence[Job]) -> set[str]:
         """Copy what changed since the last time; returns the jobs of which something new is here."""
         self._gaps.clear()
+        arrived = self._settled()
         try:
             listed = self.depot.list_jobs([job.id for job in jobs]) if jobs else {}
             self._away = None
@@ -156,19 +158,18 @@ class Mirror:
         except TransportError as error:
             log.warning("what jobs left at %s cannot be fetched: %s", self.depot.root, error)
             self._away = "what the job left on the cluster cannot be fetched at the moment"
-            return set()
+            return arrived
         self._retry()
         wait(self._begun, SHORT_WAIT)
         self._begun.clear()
-        return news | self._settled()
+        return news | arrived | self._settled()
 
     def gap(self, job_id: str) -> Gap | None:
         """Why what is here of a job may not be all that there is; None when it is."""
         if self._away is not None:
             return Gap(self._away, stale=True)
-        self._settled()
-        fetches = [fetch for fetch in self._fetches.values() if fetch.job_id == job_id]
-        return self._gaps.get(job_id) or (fetches[0].gap() if fetches else None)
+        coming = [fetch for fetch in self._fetches.get(job_id, {}).values() if not self._has_come(fetch)]
+        return self._gaps.get(job_id) or (coming[0].gap() if coming else None)
 
     def refused(self, job_id: str, attempt: int) -> Failure | None:
         """Why the results of an attempt that succeeded will not be fetched, if that is so."""
@@ -178,22 +179,26 @@ class Mirror:
         """Jobs that nobody follows any more."""
         kept = set(job_ids)
         self._have = {job_id: have for job_id, have in self._have.items() if job_id in kept}
-        for key, fetch in list(self._fetches.items()):
-            if fetch.job_id not in kept:
+        for job_id in self._fetches.keys() - kept:
+            for fetch in self._fetches.pop(job_id).values():
                 fetch.dropped = True
-                del self._fetches[key]
         for key in [key for key in (*list(self._committed), *list(self._refused)) if key[0] not in kept]:
             self._committed.discard(key)
             self._refused.pop(key, None)
 
     def discard(self, job_ids: Collection[str]) -> None:
         """Let the folders of jobs on the cluster go whose end is recorded. What fails is left to the sweep."""
-        if job_ids:
+        if job_ids and not self._stopped.is_set():
             self._pool.submit(self._remove, tuple(job_ids))
 
-    def close(self) -> None:
-        """End what is under way; it is taken up again by the next worker."""
+    def stop(self) -> None:
+        """Let what is under way end early, and begin nothing any more; callable from every thread. The next worker
+        takes it up again."""
         self._stopped.set()
+
+    def close(self) -> None:
+        """End what is under way, when the watcher has had its last round."""
+        self.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _remove(self, job_ids: Sequence[str]) -> None:
@@ -230,7 +235,7 @@ class Mirror:
         """Files that are copied and differ from what is here; a link or anything else in their place is none."""
         have = self._have.setdefault(job_id, {})
         known = [entry for entry in entries if entry.path == _BATCH_LOG or _ATTEMPT_FILE.fullmatch(entry.path)]
-        if any(fetch.job_id == job_id for fetch in self._fetches.values()):
+        if job_id in self._fetches:
             # With the results come the logs, by another thread.
             known = [entry for entry in known if _name(entry.path) not in _ALL_LOGS]
         return {
@@ -252,7 +257,7 @@ class Mirror:
     def _may_be_shown(self, job_id: str, attempt: int, content: bytes) -> bool:
         """Whether this status may be put in place now: after a final one nothing is, and before one its results are."""
         key = (job_id, attempt)
-        if key in self._committed or key in self._fetches or key in self._refused:
+        if key in self._committed or attempt in self._fetches.get(job_id, {}) or key in self._refused:
             return False
         if _is_final(self._folder(job_id).attempt(attempt).status):
             self._committed.add(key)
@@ -303,26 +308,37 @@ class Mirror:
     # Results
 
     def _begin(self, fetch: _Fetch) -> None:
-        self._fetches[fetch.key] = fetch
+        self._fetches.setdefault(fetch.job_id, {})[fetch.attempt] = fetch
         fetch.trouble = None
+        if self._stopped.is_set():
+            return
         fetch.future = self._pool.submit(self._bring, fetch)
         self._begun.append(fetch.future)
         fetch.future.add_done_callback(lambda _: self.wake({fetch.job_id}))
 
     def _retry(self) -> None:
         """Go on with what was interrupted."""
-        for fetch in list(self._fetches.values()):
+        for fetch in self._all_fetches():
             if fetch.trouble is not None and not fetch.under_way:
                 self._begin(fetch)
 
+    def _all_fetches(self) -> list[_Fetch]:
+        return [fetch for fetches in self._fetches.values() for fetch in fetches.values()]
+
     def _settled(self) -> set[str]:
         """Take in fetches that have ended; the jobs that they were for."""
-        if self._stopped.is_set():
-            return set()  # one that was never begun has ended too
-        done = [fetch for fetch in self._fetches.values() if not fetch.under_way and fetch.trouble is None]
+        done = [fetch for fetch in self._all_fetches() if self._has_come(fetch)]
         for fetch in done:
-            del self._fetches[fetch.key]
-        return {fetch.job_id for fetch in done}
+            del self._fetches[fetch.job_id][fetch.attempt]
+        settled = {fetch.job_id for fetch in done}
+        for job_id in settled:
+            if not self._fetches[job_id]:
+                del self._fetches[job_id]
+        return settled
+
+    def _has_come(self, fetch: _Fetch) -> bool:
+        """Whether there is no more to wait for. In this order: at the closing, one that was never begun ends too."""
+        return not fetch.under_way and fetch.trouble is None and not self._stopped.is_set()
 
     def _bring(self, fetch: _Fetch) -> None:
         """Everything that an attempt's final status speaks of, then the status itself. Runs in the pool."""

@@ -45,6 +45,7 @@ class Sender:
     launcher: Path
     wake: Callable[[], None] = lambda: None
     _under_way: dict[str, _Sending] = field(default_factory=dict)
+    _stopped: threading.Event = field(default_factory=threading.Event)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(SENT_AT_ONCE, "send"))
 
     def __len__(self) -> int:
@@ -54,7 +55,12 @@ class Sender:
         return job_id in self._under_way
 
     def begin(self, job_id: str, folder: JobFolder, order: JobOrder) -> None:
-        """Send the folder of a job, which is complete and stays as it is until ``arrived`` gives its order back."""
+        """Send the folder of a job, which is complete and stays as it is until ``arrived`` gives its order back.
+
+        After ``stop``, that is left to the next worker.
+        """
+        if self._stopped.is_set():
+            return
         stop = threading.Event()
         future = self._pool.submit(self._send, folder, stop)
         self._under_way[job_id] = _Sending(order, stop, future)
@@ -66,7 +72,8 @@ class Sender:
         Raises NotThere, once, when it could not be sent.
         """
         sending = self._under_way[job_id]
-        if not sending.future.done():
+        # In this order: what ends after the stop may have ended by it, which is no fault of the cluster.
+        if not sending.future.done() or self._stopped.is_set():
             return None
         error = sending.future.exception()
         if error is None:
@@ -85,15 +92,23 @@ class Sender:
         for job_id in self._under_way.keys() - set(waiting):
             self.done_with(job_id)
 
+    def stop(self) -> None:
+        """Let what is under way end early, and begin nothing any more; callable from every thread."""
+        self._stopped.set()
+
     def close(self) -> None:
-        """End what is under way."""
+        """End what is under way, when the dispatcher has had its last round."""
+        self.stop()
         self.forget_all_but(())
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _send(self, folder: JobFolder, stop: threading.Event) -> None:
-        if stop.is_set():
+        def stopped() -> bool:
+            return stop.is_set() or self._stopped.is_set()
+
+        if stopped():
             raise Stopped
         manifest = load(Manifest, folder.manifest.read_bytes())
         self.depot.send_launcher(self.launcher)
-        self.depot.send(folder, manifest.files, stop.is_set)
+        self.depot.send(folder, manifest.files, stopped)
         reach(Failpoint.SENT)

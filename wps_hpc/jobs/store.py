@@ -71,6 +71,8 @@ __all__ = [
 ]
 
 DAY = 86_400.0
+#: Ids that one statement names: databases have a limit on that (PostgreSQL 65,535), and a cluster has more folders.
+_TOGETHER = 500
 
 
 class NoSuchJob(StoreError):
@@ -214,6 +216,9 @@ _ASKED_WHILE_WAITING = _ALL.where(
         and_(jobs.c.state == "held", jobs.c.wish == "release"),
     ),
 ).order_by(*_OLDEST_FIRST)
+_WAITING_STALE = _ALL.where(
+    jobs.c.state.in_(["accepted", "staging", "held"]), _UNSUBMITTED, jobs.c.stale_since.is_not(None)
+).order_by(*_OLDEST_FIRST)
 _IN_STATE = _ALL.where(jobs.c.state == bindparam("at"), _AT).order_by(*_OLDEST_FIRST)
 _AT_SCHEDULER = _ALL.where(jobs.c.scheduler_gone.is_(False), jobs.c.submission_id.is_not(None), _AT).order_by(
     *_OLDEST_FIRST
@@ -224,14 +229,23 @@ _JOBS_OF_ACCOUNTS = (
     .where(jobs.c.account.is_not(None))
     .group_by(jobs.c.cluster, jobs.c.account)
 )
-_WHEREABOUTS = (
-    select(jobs.c.cluster, jobs.c.account, jobs.c.sent_to, func.count())
-    .where(_RUNNING_ON, _SHOWN)
-    .group_by(jobs.c.cluster, jobs.c.account, jobs.c.sent_to)
+_LAIN = and_(_AT, jobs.c.sent_to.is_not_distinct_from(bindparam("sent_there", type_=String)))
+_ENDED_THERE = and_(jobs.c.scheduler_gone.is_(False), _ENDED)
+_COUNTED = select(jobs.c.cluster, jobs.c.account, jobs.c.sent_to, func.count()).group_by(
+    jobs.c.cluster, jobs.c.account, jobs.c.sent_to
 )
-_LYING_AT = _ALL.where(
-    _RUNNING_ON, _AT, jobs.c.sent_to.is_not_distinct_from(bindparam("sent_there", type_=String))
+_WHEREABOUTS = _COUNTED.where(_RUNNING_ON, _SHOWN)
+_WHEREABOUTS_OF_ENDED = _COUNTED.where(_ENDED_THERE, _SHOWN)
+_TO_STRAND = _ALL.where(
+    _RUNNING_ON,
+    _LAIN,
+    or_(
+        jobs.c.stale_since.is_(None),
+        jobs.c.reason.is_distinct_from(bindparam("why", type_=String)),
+        jobs.c.cancel_requested.is_not(None),
+    ),
 ).order_by(*_OLDEST_FIRST)
+_ENDED_AT = _ALL.where(_ENDED_THERE, _LAIN).order_by(*_OLDEST_FIRST)
 _OVERDUE = _ALL.where(_RUNNING_ON, jobs.c.deadline < bindparam("moment"), jobs.c.cancel_requested.is_(None))
 
 #: A job that is held waits because somebody wants it to.
@@ -320,7 +334,7 @@ class Store:
 
     def get_many(self, job_ids: Iterable[str]) -> dict[str, Job]:
         """Those of the jobs that exist, by id."""
-        return {job.id: job for job in self._jobs(_GET_MANY, ids=list(job_ids))}
+        return {job.id: job for job in map(_job, self._having(_GET_MANY, job_ids))}
 
     def list_jobs(
         self,
@@ -473,9 +487,7 @@ class Store:
 
     def submissions(self, submission_ids: Iterable[int]) -> dict[int, Submission]:
         """Those of the submissions that exist, by id."""
-        wanted = {"ids": list(submission_ids)}
-        rows = self.database.read(lambda connection: connection.execute(_SUBMISSIONS, wanted).all())
-        return {row.id: _submission(row) for row in rows}
+        return {row.id: _submission(row) for row in self._having(_SUBMISSIONS, submission_ids)}
 
     def to_stage(self, limit: int) -> list[Job]:
         """Accepted jobs whose inputs have yet to be fetched, the oldest first; without those held or cancelled."""
@@ -507,19 +519,32 @@ class Store:
         ``held``) or released (``held`` → ``accepted``)."""
         return self._jobs(_ASKED_WHILE_WAITING)
 
+    def waiting_stale(self) -> list[Job]:
+        """Jobs that no scheduler has and that are marked stale: nobody looked after them when they were last seen."""
+        return self._jobs(_WAITING_STALE)
+
     def whereabouts(self) -> dict[Whereabouts, int]:
         """Where the jobs are that have not ended, and how many."""
-        rows = self.database.read(lambda connection: connection.execute(_WHEREABOUTS).all())
-        return {Whereabouts(cluster, account, sent_to): count for cluster, account, sent_to, count in rows}
+        return self._counted(_WHEREABOUTS)
+
+    def whereabouts_of_ended(self) -> dict[Whereabouts, int]:
+        """Where the jobs were that have ended without the scheduler having let go of them, and how many."""
+        return self._counted(_WHEREABOUTS_OF_ENDED)
 
     def jobs_of_accounts(self) -> dict[tuple[str, str], int]:
         """How many jobs have a row, hidden or not, of each account of each cluster."""
         rows = self.database.read(lambda connection: connection.execute(_JOBS_OF_ACCOUNTS).all())
         return {(cluster, account): count for cluster, account, count in rows}
 
-    def lying_at(self, where: Whereabouts) -> list[Job]:
-        """The jobs there that have not ended, the oldest first."""
-        return self._jobs(_LYING_AT, on=where.cluster, account_there=where.account, sent_there=where.sent_to)
+    def to_strand(self, where: Whereabouts, reason: str) -> list[Job]:
+        """The jobs there that have not ended, the oldest first; without those that are stale for that reason already,
+        unless they are to be cancelled."""
+        place = {"on": where.cluster, "account_there": where.account, "sent_there": where.sent_to}
+        return self._jobs(_TO_STRAND, why=reason, **place)
+
+    def ended_at(self, where: Whereabouts) -> list[Job]:
+        """The jobs there that have ended without the scheduler having let go of them, the oldest first."""
+        return self._jobs(_ENDED_AT, on=where.cluster, account_there=where.account, sent_there=where.sent_to)
 
     def overdue(self, now: float) -> list[Job]:
         """Jobs that are past their deadline and that nobody has asked to cancel yet."""
@@ -568,12 +593,19 @@ class Store:
 
     def existing(self, job_ids: Iterable[str]) -> set[str]:
         """Those of the ids that have a row, hidden or not."""
-        wanted = {"ids": list(job_ids)}
-        return set(self.database.read(lambda connection: connection.execute(_EXISTING, wanted).scalars().all()))
+        return {job_id for (job_id,) in self._having(_EXISTING, job_ids)}
 
     def _jobs(self, query: Select[Any], **parameters: Any) -> list[Job]:
         rows = self.database.read(lambda connection: connection.execute(query, parameters).all())
         return [_job(row) for row in rows]
+
+    def _having(self, query: Select[Any], ids: Iterable[Any]) -> list[Row[Any]]:
+        wanted = list(ids)
+        return self.database.read(lambda connection: _for_each(connection, query, wanted))
+
+    def _counted(self, query: Select[Any]) -> dict[Whereabouts, int]:
+        rows = self.database.read(lambda connection: connection.execute(query).all())
+        return {Whereabouts(cluster, account, sent_to): count for cluster, account, sent_to, count in rows}
 
     def _execute(self, statement: Any, **parameters: Any) -> int:
         return self.database.write(lambda connection: connection.execute(statement, parameters).rowcount)
@@ -671,11 +703,17 @@ def _load(connection: Connection) -> Load:
     return Load(running, everything - running - parked, parked)
 
 
+def _for_each(connection: Connection, query: Select[Any], ids: Sequence[Any]) -> list[Row[Any]]:
+    """The rows with these ids, of which there may be any number."""
+    some = (ids[start : start + _TOGETHER] for start in range(0, len(ids), _TOGETHER))
+    return [row for each in some for row in connection.execute(query, {"ids": each})]
+
+
 def _read_to_change(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
     if len(job_ids) == 1:
-        rows = connection.execute(_READ_TO_CHANGE, {"job": job_ids[0]})
+        rows: Iterable[Row[Any]] = connection.execute(_READ_TO_CHANGE, {"job": job_ids[0]})
     else:
-        rows = connection.execute(_READ_MANY_TO_CHANGE, {"ids": list(job_ids)})
+        rows = _for_each(connection, _READ_MANY_TO_CHANGE, job_ids)
     return {job.id: job for job in map(_job, rows)}
 
 

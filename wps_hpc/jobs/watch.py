@@ -427,9 +427,11 @@ class Watcher:
     def _seen_of(self, one: _Followed, words: Mapping[str, Answer]) -> Answer:
         """The answer on a job, together with the reservation that what it left is not all here."""
         word = words[one.job.id]
-        gap = self.mirror.gap(one.job.id) if self.mirror is not None and not one.job.final else None
         gone = isinstance(word, NotFound) or (isinstance(word, JobWord) and word.phase is Phase.ENDED)
-        return Unseen(word, gap) if gap is not None and gone else word  # type: ignore[arg-type]
+        if not gone or one.job.final or self.mirror is None:
+            return word
+        gap = self.mirror.gap(one.job.id)
+        return word if gap is None else Unseen(word, gap)  # type: ignore[arg-type]
 
     def _query(self) -> QueryAnswer:
         answer = self.cluster.query()
