@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from joblauncher.formats import status
@@ -34,6 +35,7 @@ from wps_hpc.clusters.transports.base import (
 )
 from wps_hpc.jobs.job import Job
 from wps_hpc.jobs.mirror import Mirror
+from wps_hpc.jobs.places import inhabited
 from wps_hpc.jobs.sending import Sender
 from wps_hpc.jobs.sweep import Sweeper
 
@@ -192,7 +194,8 @@ class FarRounds(Rounds):
         here, there = self.site.settings.storage.root, str(self.far.root)
         settings = self.cluster.settings.model_copy(update={"root": there, "staging": "sftp"})
         self.desk.clusters = {"local": settings}
-        depot = Depot(self.far, here, there, 5.0, self.site.store.identity())
+        lived = partial(inhabited, self.site.store, "local", there)
+        depot = Depot(self.far, here, there, 5.0, self.site.store.identity(), lived)
         self.cluster = replace(self.cluster, settings=settings, transport=self.far, storage=here, depot=depot)
         self.start()
 

@@ -27,6 +27,7 @@ from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import Reference
 from wps_hpc.jobs.sweep import Swept
 from wps_hpc.jobs.trusted import open_output, read_attempt, read_result
+from wps_hpc.probe import ProbeFailed, send_probe
 
 TEXT = bytes(range(256)) * 40
 
@@ -538,6 +539,66 @@ def test_a_file_system_that_is_not_mounted_says_nothing_of_any_job(rounds: FarRo
     assert not rounds.site.job(job.id).final
     (rounds.far.root / "away").rename(rounds.far.root / "jobs")
     watched(rounds, job, JobState.SUCCEEDED)
+
+
+def new_depot(rounds: FarRounds) -> None:
+    """The next worker, or ``wps-hpc check``, knows nothing of the tree."""
+    assert rounds.cluster.depot is not None
+    rounds.cluster = replace(rounds.cluster, depot=replace(rounds.cluster.depot, _ready=threading.Event()))
+    rounds.start()
+
+
+def lies_still(rounds: FarRounds, job: Job) -> None:
+    """The tree has been away: its jobs are as they were, and end as they did once it is back."""
+    assert not (rounds.far.root / "jobs").exists(), "it is not made again"
+    long_time(rounds)
+    assert not rounds.site.job(job.id).final
+    shutil.rmtree(rounds.far.root, ignore_errors=True)
+    rounds.far.root.with_name("away").rename(rounds.far.root)
+    watched(rounds, job, JobState.SUCCEEDED)
+
+
+def done_and_away(rounds: FarRounds) -> Job:
+    """A job that has ended, in a tree that is not there now."""
+    (job,) = rounds.submit()
+    rounds.wrote_files(job, answer=b"42")
+    rounds.batch.say(DONE)
+    rounds.far.root.rename(rounds.far.root.with_name("away"))
+    return job
+
+
+def test_no_probe_makes_a_tree_again_in_which_jobs_lie(rounds: FarRounds) -> None:
+    job = done_and_away(rounds)
+    new_depot(rounds)
+    with pytest.raises(ProbeFailed, match="is its file system mounted"):
+        send_probe(rounds.site.settings, rounds.cluster, 5.0)
+    lies_still(rounds, job)
+
+
+@pytest.mark.parametrize("mounted", [False, True], ids=["away", "an empty folder in its place"])
+@pytest.mark.parametrize("restart", [False, True], ids=["the same worker", "the next worker"])
+def test_no_new_job_makes_a_tree_again_in_which_jobs_lie(
+    rounds: FarRounds, restart: bool, mounted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = done_and_away(rounds)
+    if mounted:
+        rounds.far.root.mkdir()
+    if restart:
+        new_depot(rounds)
+    new = rounds.site.mark("new")
+    rounds.dispatch_until(lambda: rounds.site.job(new.id).reason is not None)
+    assert "is its file system mounted" in caplog.text
+    lies_still(rounds, job)
+
+
+def test_a_tree_in_which_no_job_lies_is_made_again(rounds: FarRounds) -> None:
+    (job,) = rounds.submit()
+    rounds.wrote_files(job, answer=b"42")
+    rounds.batch.say(DONE)
+    watched(rounds, job, JobState.SUCCEEDED)
+    shutil.rmtree(rounds.far.root)
+    new_depot(rounds)
+    rounds.submit()
 
 
 def test_a_job_that_closes_its_folder_hides_no_other(rounds: FarRounds) -> None:

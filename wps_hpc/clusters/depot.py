@@ -66,6 +66,8 @@ class Depot:
     timeout: float
     #: Who the server is; empty: nobody who would mark the tree as its own.
     identity: str = ""
+    #: Whether the database has jobs that have not ended and whose folders were sent here: then the tree is there.
+    inhabited: Callable[[], bool] = lambda: False
     _ready: threading.Event = field(default_factory=threading.Event)
     _launchers: set[str] = field(default_factory=set)
 
@@ -83,7 +85,8 @@ class Depot:
         """Make the tree, once, and see each time whose it is: to be called before anything is sent or swept there.
 
         Refuses the server's own folder, since it would remove what it fetched, and another server's, which would remove
-        the jobs that it does not know.
+        the jobs that it does not know. Where jobs lie in a tree that is not there it makes none: theirs would look as
+        if they had vanished from it.
         """
         if not self._ready.is_set():
             self._make()
@@ -109,6 +112,7 @@ class Depot:
     def _mark(self) -> str:
         """Mark the tree as this server's; whom it belongs to then. Of two servers that do so at once the later one has
         it, and the other one learns so with its next look."""
+        self._expect_jobs()
         found = self._listed([self.root], depth=1).get(self.root, ())
         if any(entry.path == MARK for entry in found):
             raise TransportError(f"{self.root}/{MARK} on the cluster cannot be read", may_have_run=False)
@@ -119,7 +123,13 @@ class Depot:
         log.info("%s on the cluster is this server's from now on", self.root)
         return self._owner() or ""
 
+    def _expect_jobs(self) -> None:
+        if self.inhabited() and not self.is_there():
+            text = f"{self.root}/jobs is not there, and jobs' folders were sent to it: is its file system mounted?"
+            raise TransportError(text, may_have_run=False)
+
     def _make(self) -> None:
+        self._expect_jobs()
         self.transport.make_folders([self.root, f"{self.root}/jobs", f"{self.root}/launcher"], self.timeout)
         marker = self.here / f".here-{secrets.token_hex(8)}"
         marker.touch(mode=0o600)
