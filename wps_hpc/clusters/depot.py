@@ -69,6 +69,8 @@ class Depot:
     #: Whether the database has jobs that have not ended and whose folders were sent here: then the tree is there.
     inhabited: Callable[[], bool] = lambda: False
     _ready: threading.Event = field(default_factory=threading.Event)
+    #: For whoever makes the tree or marks it: another thread would meet it half made.
+    _making: threading.Lock = field(default_factory=threading.Lock)
     _launchers: set[str] = field(default_factory=set)
 
     def there(self, path: Path) -> str:
@@ -89,13 +91,18 @@ class Depot:
         if they had vanished from it.
         """
         if not self._ready.is_set():
-            self._make()
-            self._ready.set()
+            with self._making:
+                self._make_once()
         if self.identity:
             self._own()
 
+    def _make_once(self) -> None:
+        if not self._ready.is_set():
+            self._make()
+            self._ready.set()
+
     def _own(self) -> None:
-        owner = self._owner() or self._mark()
+        owner = self._owner() or self._marked()
         if owner != self.identity:
             text = (
                 f"the folder {self.root} on the cluster belongs to another server (its {MARK} names {owner!r:.42}, "
@@ -109,12 +116,19 @@ class Depot:
         content = self.transport.read_many([mark], _MARK_LIMIT, self.timeout).get(mark)
         return None if content is None else content.decode(errors="replace").partition("\n")[0].strip() or "nobody"
 
+    def _marked(self) -> str:
+        with self._making:
+            return self._owner() or self._mark()
+
     def _mark(self) -> str:
         """Mark the tree as this server's; whom it belongs to then. Of two servers that do so at once the later one has
         it, and the other one learns so with its next look."""
         self._expect_jobs()
         found = self._listed([self.root], depth=1).get(self.root, ())
         if any(entry.path == MARK for entry in found):
+            # Of another process, perhaps, since it was asked for.
+            if (owner := self._owner()) is not None:
+                return owner
             raise TransportError(f"{self.root}/{MARK} on the cluster cannot be read", may_have_run=False)
         with tempfile.NamedTemporaryFile(dir=self.here, prefix=".mark-") as draft:
             draft.write(_MARK_TEXT.format(identity=self.identity, host=socket.gethostname()).encode())
