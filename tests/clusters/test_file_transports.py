@@ -173,9 +173,9 @@ def test_trees_are_removed(transport: FileTransport, tmp_path: Path) -> None:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """A folder with room for one MiB within the block."""
+    """A folder with room for a quarter MiB within the block."""
     require("a small tmpfs", os.geteuid() == 0, "run the tests as root")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", str(folder)], check=True)
     try:
         yield
     finally:

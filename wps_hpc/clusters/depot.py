@@ -21,7 +21,15 @@ from pathlib import Path, PurePosixPath
 from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.folder import AttemptFolder, JobFolder, job_path
 from joblauncher.formats.records import ListedFile
-from wps_hpc.clusters.transports.base import PIECE_BYTES, FileTransport, Kind, Listed, TransportError, Unreadable
+from wps_hpc.clusters.transports.base import (
+    PIECE_BYTES,
+    PIECE_SECONDS,
+    FileTransport,
+    Kind,
+    Listed,
+    TransportError,
+    Unreadable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +65,7 @@ class Depot:
     """The job folders of one cluster and account. All methods raise TransportError; several threads may call them.
 
     ``here`` is the server's storage root, ``root`` the path of the tree on the cluster. ``timeout`` is that of one
-    operation, or of one piece of a file, in seconds.
+    operation, in seconds; a piece of a file has PIECE_SECONDS at least.
     """
 
     transport: FileTransport
@@ -72,6 +80,11 @@ class Depot:
     #: For whoever makes the tree or marks it: another thread would meet it half made.
     _making: threading.Lock = field(default_factory=threading.Lock)
     _launchers: set[str] = field(default_factory=set)
+
+    @property
+    def patience(self) -> float:
+        """The seconds that a piece of a file has, which shares the line with others."""
+        return max(self.timeout, PIECE_SECONDS)
 
     def there(self, path: Path) -> str:
         """Where something beneath the server's storage root lies on the cluster."""
@@ -133,7 +146,7 @@ class Depot:
         with tempfile.NamedTemporaryFile(dir=self.here, prefix=".mark-") as draft:
             draft.write(_MARK_TEXT.format(identity=self.identity, host=socket.gethostname()).encode())
             draft.flush()
-            self.transport.put_many({f"{self.root}/{MARK}": Path(draft.name)}, self.timeout)
+            self.transport.put_many({f"{self.root}/{MARK}": Path(draft.name)}, self.patience)
         log.info("%s on the cluster is this server's from now on", self.root)
         return self._owner() or ""
 
@@ -164,7 +177,7 @@ class Depot:
         self.prepare()
         if self.transport.checksums([target], self.timeout).get(target) != _sha256(launcher):
             self.transport.make_folders([str(PurePosixPath(target).parent)], self.timeout)
-            self.transport.put_many({target: launcher}, self.timeout)
+            self.transport.put_many({target: launcher}, self.patience)
             log.info("sent the launcher to %s", target)
         self._launchers.add(target)
 
@@ -185,10 +198,10 @@ class Depot:
         for path in large:
             if stop():
                 raise Stopped
-            self.transport.put_many({path: sources[path]}, self.timeout)
+            self.transport.put_many({path: sources[path]}, self.patience)
         reach(Failpoint.SEND_HALF)
         rest = {path: sources[path] for path in small}
-        self.transport.put_many({**rest, self.there(folder.manifest): folder.manifest}, self.timeout)
+        self.transport.put_many({**rest, self.there(folder.manifest): folder.manifest}, self.patience)
 
     def _arrived(self, folder: JobFolder, wanted: Mapping[str, ListedFile]) -> set[str]:
         """Those of the files that lie there already, whole."""
@@ -257,7 +270,7 @@ class Depot:
 
     def piece(self, job_id: str, path: str, offset: int, most: int = PIECE_BYTES) -> bytes:
         """A piece of a job's file from ``offset`` on, shorter only at its end; raises NoSuchFile too."""
-        return self.transport.get_part(f"{self.folder(job_id)}/{path}", offset, most, self.timeout)
+        return self.transport.get_part(f"{self.folder(job_id)}/{path}", offset, most, self.patience)
 
     def regular(self, job_id: str, folder: str, paths: Iterable[str]) -> Mapping[str, int]:
         """Those paths that are regular files, with no link on the way there from ``folder``; with their sizes.

@@ -120,8 +120,11 @@ class Listed:
     modified: float
 
 
-#: A file travels in pieces of so many bytes, each of which gets the whole of an operation's ``timeout``.
-PIECE_BYTES = 4 << 20
+#: A file travels in pieces of so many bytes, each of which gets the whole of an operation's ``timeout``. One that comes
+#: too late is thrown away: with what else travels, a slow line must bring one in time.
+PIECE_BYTES = 1 << 20
+#: The time for each piece at least, in seconds.
+PIECE_SECONDS = 120.0
 
 
 @runtime_checkable
@@ -130,8 +133,8 @@ class FileTransport(Transport, Protocol):
 
     Every path on the other side is absolute. Every operation may be repeated, so none is ever in doubt: what raises
     TransportError is simply done again. ``timeout`` is the longest time, in seconds, for the operation; for one that
-    moves contents, for each piece of PIECE_BYTES. What is made belongs to the connection's account alone (folders 0700,
-    files 0600, or 0700 where the source may be executed). Used by several threads at once.
+    moves contents, for each piece of PIECE_BYTES, once it is its turn. What is made belongs to the connection's account
+    alone (folders 0700, files 0600, or 0700 where the source may be executed). Used by several threads at once.
     """
 
     def make_folders(self, folders: Sequence[str], timeout: float) -> None:
