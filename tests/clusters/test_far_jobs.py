@@ -774,6 +774,7 @@ def test_the_folder_on_the_cluster_goes_when_its_results_are_here(rounds: FarRou
     rounds.wrote_files(job, answer=b"42")
     rounds.watch()
     assert rounds.site.job(job.id).state is JobState.SUCCEEDED
+    assert rounds.sweeper.round() == 0
     assert rounds.left_in(job).path.is_dir(), "the scheduler still has the job"
     rounds.batch.say(DONE)
     rounds.watch()
@@ -826,6 +827,14 @@ def test_other_launchers_go_when_no_job_uses_them(rounds: FarRounds) -> None:
     watched(rounds, job, JobState.SUCCEEDED)
     sweeper.round()
     assert [path.name for path in old.parent.iterdir()] == ["1-abc"]
+
+
+def test_a_fault_of_the_servers_own_disk_leaves_a_sweep_to_the_next(rounds: FarRounds, tmp_path: Path) -> None:
+    """One that failed would be done again at once, over a new connection each time."""
+    rounds.submit()
+    assert rounds.cluster.depot is not None
+    depot = replace(rounds.cluster.depot, here=tmp_path / "gone", _ready=threading.Event())
+    assert replace(rounds.sweeper, cluster=replace(rounds.cluster, depot=depot)).round() == 0
 
 
 def test_a_sweep_without_a_connection_is_left_to_the_next(rounds: FarRounds) -> None:
