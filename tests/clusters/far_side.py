@@ -12,7 +12,7 @@ import shutil
 import stat
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from wps_hpc.clusters.transports.base import (
     Kind,
     Listed,
     NoSuchFile,
+    Stopped,
     TransportError,
     Unreadable,
 )
@@ -83,10 +84,12 @@ class FarSide:
         for folder in folders:
             Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def put_many(self, files: Mapping[str, Path], timeout: float) -> None:
+    def put_many(self, files: Mapping[str, Path], timeout: float, stop: Callable[[], bool] = lambda: False) -> None:
         """See ``FileTransport``."""
         self._begin("put_many")
         for target, source in files.items():
+            if stop():
+                raise Stopped
             if self.full:
                 raise TransportError(f"{target}: No space left on device", may_have_run=False)
             content = source.read_bytes()

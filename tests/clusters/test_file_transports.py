@@ -25,6 +25,7 @@ from wps_hpc.clusters.transports.base import (
     Kind,
     Listed,
     NoSuchFile,
+    Stopped,
     TransportError,
     Unreadable,
 )
@@ -88,6 +89,15 @@ def test_many_files_are_put(transport: FileTransport, tmp_path: Path) -> None:
     transport.put_many({str(target / name): source / name for name in contents}, SECONDS)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == contents
     assert [mode(target / name) for name in ("plain", "large", "empty", "half")] == [0o700, 0o700, 0o600, 0o600]
+
+
+def test_a_file_that_nobody_wants_any_more_leaves_nothing(transport: FileTransport, tmp_path: Path) -> None:
+    (target := tmp_path / "target").mkdir()
+    (tmp_path / "source").write_bytes(bytes(3 * PIECE_BYTES))
+    asked = iter((False, False, True))
+    with pytest.raises(Stopped):
+        transport.put_many({str(target / "large"): tmp_path / "source"}, SECONDS, lambda: next(asked))
+    assert list(target.iterdir()) == []
 
 
 def test_a_listing_of_many_folders(transport: FileTransport, tmp_path: Path) -> None:

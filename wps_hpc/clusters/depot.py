@@ -56,10 +56,6 @@ _MARK_LIMIT = 4096
 _LISTED_AT_ONCE, READ_AT_ONCE = 500, 50
 
 
-class Stopped(Exception):
-    """Nobody wants the transfer any more."""
-
-
 @dataclass(frozen=True)
 class Depot:
     """The job folders of one cluster and account. All methods raise TransportError; several threads may call them.
@@ -184,7 +180,7 @@ class Depot:
     def send(self, folder: JobFolder, files: Sequence[ListedFile], stop: Callable[[], bool] = lambda: False) -> None:
         """Have a job's folder there: those ``files`` of it that are not there as listed, and its manifest.
 
-        What arrived before a cut is not sent again. Raises Stopped when ``stop`` says so between two files, and OSError
+        What arrived before a cut is not sent again. Raises Stopped when ``stop`` says so before a piece, and OSError
         when a file cannot be read.
         """
         self.prepare()
@@ -196,12 +192,10 @@ class Depot:
         small = [path for path in sources if path in missing and wanted[path].size < PIECE_BYTES]
         # Each large one alone, so that a cut costs one of them at most.
         for path in large:
-            if stop():
-                raise Stopped
-            self.transport.put_many({path: sources[path]}, self.patience)
+            self.transport.put_many({path: sources[path]}, self.patience, stop)
         reach(Failpoint.SEND_HALF)
         rest = {path: sources[path] for path in small}
-        self.transport.put_many({**rest, self.there(folder.manifest): folder.manifest}, self.patience)
+        self.transport.put_many({**rest, self.there(folder.manifest): folder.manifest}, self.patience, stop)
 
     def _arrived(self, folder: JobFolder, wanted: Mapping[str, ListedFile]) -> set[str]:
         """Those of the files that lie there already, whole."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -57,6 +57,10 @@ class Unreadable(TransportError):
 
     def __init__(self, text: str) -> None:
         super().__init__(text, may_have_run=False)
+
+
+class Stopped(Exception):
+    """Nobody wants the transfer any more."""
 
 
 class ChangeFeed(Protocol):
@@ -140,11 +144,12 @@ class FileTransport(Transport, Protocol):
     def make_folders(self, folders: Sequence[str], timeout: float) -> None:
         """Make these folders and what is missing above them; one that is there already is left as it is."""
 
-    def put_many(self, files: Mapping[str, Path], timeout: float) -> None:
+    def put_many(self, files: Mapping[str, Path], timeout: float, stop: Callable[[], bool] = lambda: False) -> None:
         """Copy local files to the other side: target to source. Each arrives whole, under its name at once, or not.
 
         Called before a submission, with all of a job's files. What was there under a name is replaced; the targets'
-        folders have to be there. Small files share one round trip. On a failure some may have arrived.
+        folders have to be there. Small files share one round trip. On a failure some may have arrived. Raises Stopped
+        when ``stop``, which is asked before each piece, says so.
         """
 
     def list_folders(

@@ -14,7 +14,7 @@ import os
 import shlex
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from wps_hpc.clusters.transports.base import (
@@ -26,6 +26,7 @@ from wps_hpc.clusters.transports.base import (
     Kind,
     Listed,
     NoSuchFile,
+    Stopped,
     TransportError,
     Unreadable,
 )
@@ -125,14 +126,15 @@ class CommandFiles(ABC):
         """See ``FileTransport.make_folders``."""
         self._for_each('umask 077; exec mkdir -p -- "$@"', folders, timeout)
 
-    def put_many(self, files: Mapping[str, Path], timeout: float) -> None:
+    def put_many(self, files: Mapping[str, Path], timeout: float, stop: Callable[[], bool] = lambda: False) -> None:
         """See ``FileTransport.put_many``."""
         batch: dict[str, Path] = {}
         size = 0
         for target, source in files.items():
+            _ask(stop)
             own = _size(source)
             if own > PIECE_BYTES:
-                self._put_large(source, target, timeout)
+                self._put_large(source, target, timeout, stop)
                 continue
             if size + own > PIECE_BYTES or len(batch) == _TOGETHER:
                 self._put_small(batch, timeout)
@@ -151,17 +153,18 @@ class CommandFiles(ABC):
         command = Command(("sh", "-c", _UNPACK, "sh", *words), b"".join(contents), _PLAIN)
         self._done(command, timeout, f"put {', '.join(files)}")
 
-    def _put_large(self, source: Path, target: str, timeout: float) -> None:
+    def _put_large(self, source: Path, target: str, timeout: float, stop: Callable[[], bool]) -> None:
         draft = _draft_beside(target)
         try:
             with source.open("rb") as reader:
                 mode = f"{_mode(source):o}"
                 while piece := reader.read(PIECE_BYTES):
+                    _ask(stop)
                     self._done(Command(("sh", "-c", _APPEND, "sh", draft), piece, _PLAIN), timeout, f"put {target}")
             self._done(Command(("sh", "-c", _FINISH, "sh", mode, draft, target), b"", _PLAIN), timeout, f"put {target}")
         except OSError as error:
             raise TransportError(f"{source}: {error.strerror}", may_have_run=False) from error
-        except TransportError:
+        except (TransportError, Stopped):
             self._let_go(draft, timeout)
             raise
 
@@ -233,6 +236,11 @@ class CommandFiles(ABC):
 
     def _done(self, command: Command, timeout: float, what: str) -> None:
         _checked(what, self.carried(command, timeout))
+
+
+def _ask(stop: Callable[[], bool]) -> None:
+    if stop():
+        raise Stopped
 
 
 def _for_paths(script: str, paths: Sequence[str]) -> Command:
