@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ from joblauncher.formats.values import FileValue
 from tests.clusters.far_side import FarRounds, FarSide
 from tests.clusters.scripted import DONE, QUEUED
 from tests.clusters.site import Site
+from wps_hpc.cli import check
+from wps_hpc.clusters.cluster import Cluster, Inhabited
 from wps_hpc.clusters.transports.base import NoSuchFile, TransportError
+from wps_hpc.config import Settings
 from wps_hpc.jobs import mirror
 from wps_hpc.jobs.beneath import Untrusted
 from wps_hpc.jobs.job import Job, JobState
@@ -589,6 +592,23 @@ def test_no_new_job_makes_a_tree_again_in_which_jobs_lie(
     rounds.dispatch_until(lambda: rounds.site.job(new.id).reason is not None)
     assert "is its file system mounted" in caplog.text
     lies_still(rounds, job)
+
+
+def test_check_asks_the_database_whether_jobs_lie_there(rounds: FarRounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = rounds.submit()
+    lie: list[bool] = []
+
+    def build(settings: Settings, identity: str, inhabited: Inhabited) -> Mapping[str, Cluster]:
+        lie.extend(inhabited("local", root) for root in (str(rounds.far.root), "/another"))
+        return {}
+
+    monkeypatch.setattr(check, "build_clusters", build)
+    assert list(check.check_clusters(rounds.site.settings, 5.0)) == []
+    rounds.wrote_files(job, answer=b"42")
+    rounds.batch.say(DONE)
+    watched(rounds, job, JobState.SUCCEEDED)
+    assert list(check.check_clusters(rounds.site.settings, 5.0)) == []
+    assert lie == [True, False, False, False]
 
 
 def test_a_tree_in_which_no_job_lies_is_made_again(rounds: FarRounds) -> None:
