@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from joblauncher.build import install_launcher
 from wps_hpc.clusters.cluster import Cluster, build_cluster, build_clusters
@@ -34,7 +35,7 @@ from wps_hpc.jobs.lease import Lease, LeaseLost
 from wps_hpc.jobs.mirror import Mirror
 from wps_hpc.jobs.outbox import Outbox
 from wps_hpc.jobs.pack import Packer
-from wps_hpc.jobs.places import astray
+from wps_hpc.jobs.places import astray, inhabited
 from wps_hpc.jobs.purge import Purger
 from wps_hpc.jobs.results import Results
 from wps_hpc.jobs.sending import Sender
@@ -333,7 +334,7 @@ class Shift:
 
     def _sweep_account(self, place: tuple[str, str]) -> Swept:
         """Sweep at an account that nobody looks after, over a connection for this alone; raises TransportError."""
-        cluster = build_cluster(self.settings, *place, self.store.identity())
+        cluster = build_cluster(self.settings, *place, self.store.identity(), partial(inhabited, self.store))
         try:
             return Sweeper(cluster, self.store, self._packer.launcher, started=self.started).sweep()
         finally:
@@ -360,7 +361,7 @@ class Shift:
     def _man(self, place: Place) -> None:
         name, account = place
         try:
-            cluster = build_cluster(self.settings, name, account, self.store.identity())
+            cluster = build_cluster(self.settings, name, account, self.store.identity(), partial(inhabited, self.store))
         except ConfigError as error:
             self._leave_unmanned(place, str(error))
             return
@@ -455,7 +456,7 @@ class Worker:
                 stop.wait(lease.seconds / 4)
                 return
             log.info("active worker, epoch %d", epoch)
-            clusters = build_clusters(self.settings, store.identity())
+            clusters = build_clusters(self.settings, store.identity(), partial(inhabited, store))
             shift = Shift(self.settings, store, self._catalogue(), clusters, bell, lease.holder, epoch)
             self._work(shift, lease, stop)
         except (StoreError, LeaseLost) as error:

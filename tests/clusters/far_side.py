@@ -12,8 +12,9 @@ import shutil
 import stat
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from joblauncher.formats import status
@@ -29,11 +30,13 @@ from wps_hpc.clusters.transports.base import (
     Kind,
     Listed,
     NoSuchFile,
+    Stopped,
     TransportError,
     Unreadable,
 )
 from wps_hpc.jobs.job import Job
 from wps_hpc.jobs.mirror import Mirror
+from wps_hpc.jobs.places import inhabited
 from wps_hpc.jobs.sending import Sender
 from wps_hpc.jobs.sweep import Sweeper
 
@@ -81,10 +84,12 @@ class FarSide:
         for folder in folders:
             Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def put_many(self, files: Mapping[str, Path], timeout: float) -> None:
+    def put_many(self, files: Mapping[str, Path], timeout: float, stop: Callable[[], bool] = lambda: False) -> None:
         """See ``FileTransport``."""
         self._begin("put_many")
         for target, source in files.items():
+            if stop():
+                raise Stopped
             if self.full:
                 raise TransportError(f"{target}: No space left on device", may_have_run=False)
             content = source.read_bytes()
@@ -192,7 +197,8 @@ class FarRounds(Rounds):
         here, there = self.site.settings.storage.root, str(self.far.root)
         settings = self.cluster.settings.model_copy(update={"root": there, "staging": "sftp"})
         self.desk.clusters = {"local": settings}
-        depot = Depot(self.far, here, there, 5.0, self.site.store.identity())
+        lived = partial(inhabited, self.site.store, "local", there)
+        depot = Depot(self.far, here, there, 5.0, self.site.store.identity(), lived)
         self.cluster = replace(self.cluster, settings=settings, transport=self.far, storage=here, depot=depot)
         self.start()
 

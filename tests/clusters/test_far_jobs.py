@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,18 @@ from tests.clusters.far_side import FarRounds, FarSide
 from tests.clusters.scripted import DONE, QUEUED
 from tests.clusters.site import Site
 from tests.folders import wait_for
+from wps_hpc.cli import check
+from wps_hpc.clusters.cluster import Cluster, Inhabited
 from wps_hpc.clusters.depot import Depot, Stopped
 from wps_hpc.clusters.transports.base import NoSuchFile, TransportError
+from wps_hpc.config import Settings
 from wps_hpc.jobs import mirror
 from wps_hpc.jobs.beneath import Untrusted
 from wps_hpc.jobs.job import Job, JobState
 from wps_hpc.jobs.request import Reference
 from wps_hpc.jobs.sweep import Swept
 from wps_hpc.jobs.trusted import open_output, read_attempt, read_result
+from wps_hpc.probe import ProbeFailed, send_probe
 
 TEXT = bytes(range(256)) * 40
 
@@ -594,6 +598,83 @@ def test_a_file_system_that_is_not_mounted_says_nothing_of_any_job(rounds: FarRo
     watched(rounds, job, JobState.SUCCEEDED)
 
 
+def new_depot(rounds: FarRounds) -> None:
+    """The next worker, or ``wps-hpc check``, knows nothing of the tree."""
+    assert rounds.cluster.depot is not None
+    rounds.cluster = replace(rounds.cluster, depot=replace(rounds.cluster.depot, _ready=threading.Event()))
+    rounds.start()
+
+
+def lies_still(rounds: FarRounds, job: Job) -> None:
+    """The tree has been away: its jobs are as they were, and end as they did once it is back."""
+    assert not (rounds.far.root / "jobs").exists(), "it is not made again"
+    long_time(rounds)
+    assert not rounds.site.job(job.id).final
+    shutil.rmtree(rounds.far.root, ignore_errors=True)
+    rounds.far.root.with_name("away").rename(rounds.far.root)
+    watched(rounds, job, JobState.SUCCEEDED)
+
+
+def done_and_away(rounds: FarRounds) -> Job:
+    """A job that has ended, in a tree that is not there now."""
+    (job,) = rounds.submit()
+    rounds.wrote_files(job, answer=b"42")
+    rounds.batch.say(DONE)
+    rounds.far.root.rename(rounds.far.root.with_name("away"))
+    return job
+
+
+def test_no_probe_makes_a_tree_again_in_which_jobs_lie(rounds: FarRounds) -> None:
+    job = done_and_away(rounds)
+    new_depot(rounds)
+    with pytest.raises(ProbeFailed, match="is its file system mounted"):
+        send_probe(rounds.site.settings, rounds.cluster, 5.0)
+    lies_still(rounds, job)
+
+
+@pytest.mark.parametrize("mounted", [False, True], ids=["away", "an empty folder in its place"])
+@pytest.mark.parametrize("restart", [False, True], ids=["the same worker", "the next worker"])
+def test_no_new_job_makes_a_tree_again_in_which_jobs_lie(
+    rounds: FarRounds, restart: bool, mounted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = done_and_away(rounds)
+    if mounted:
+        rounds.far.root.mkdir()
+    if restart:
+        new_depot(rounds)
+    new = rounds.site.mark("new")
+    rounds.dispatch_until(lambda: rounds.site.job(new.id).reason is not None)
+    assert "is its file system mounted" in caplog.text
+    lies_still(rounds, job)
+
+
+def test_check_asks_the_database_whether_jobs_lie_there(rounds: FarRounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = rounds.submit()
+    lie: list[bool] = []
+
+    def build(settings: Settings, identity: str, inhabited: Inhabited) -> Mapping[str, Cluster]:
+        lie.extend(inhabited("local", root) for root in (str(rounds.far.root), "/another"))
+        return {}
+
+    monkeypatch.setattr(check, "build_clusters", build)
+    assert list(check.check_clusters(rounds.site.settings, 5.0)) == []
+    rounds.wrote_files(job, answer=b"42")
+    rounds.batch.say(DONE)
+    watched(rounds, job, JobState.SUCCEEDED)
+    assert list(check.check_clusters(rounds.site.settings, 5.0)) == []
+    assert lie == [True, False, False, False]
+
+
+def test_a_tree_in_which_no_job_lies_is_made_again(rounds: FarRounds) -> None:
+    (job,) = rounds.submit()
+    rounds.wrote_files(job, answer=b"42")
+    rounds.batch.say(DONE)
+    watched(rounds, job, JobState.SUCCEEDED)
+    shutil.rmtree(rounds.far.root)
+    new_depot(rounds)
+    rounds.submit()
+
+
 def test_a_job_that_closes_its_folder_hides_no_other(rounds: FarRounds) -> None:
     jobs = rounds.submit(5)
     for job in jobs:
@@ -820,6 +901,14 @@ def test_other_launchers_go_when_no_job_uses_them(rounds: FarRounds) -> None:
     watched(rounds, job, JobState.SUCCEEDED)
     sweeper.round()
     assert [path.name for path in old.parent.iterdir()] == ["1-abc"]
+
+
+def test_a_fault_of_the_servers_own_disk_leaves_a_sweep_to_the_next(rounds: FarRounds, tmp_path: Path) -> None:
+    """One that failed would be done again at once, over a new connection each time."""
+    rounds.submit()
+    assert rounds.cluster.depot is not None
+    depot = replace(rounds.cluster.depot, here=tmp_path / "gone", _ready=threading.Event())
+    assert replace(rounds.sweeper, cluster=replace(rounds.cluster, depot=depot)).round() == 0
 
 
 def test_a_sweep_without_a_connection_is_left_to_the_next(rounds: FarRounds) -> None:

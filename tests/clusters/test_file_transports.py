@@ -25,6 +25,7 @@ from wps_hpc.clusters.transports.base import (
     Kind,
     Listed,
     NoSuchFile,
+    Stopped,
     TransportError,
     Unreadable,
 )
@@ -88,6 +89,15 @@ def test_many_files_are_put(transport: FileTransport, tmp_path: Path) -> None:
     transport.put_many({str(target / name): source / name for name in contents}, SECONDS)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == contents
     assert [mode(target / name) for name in ("plain", "large", "empty", "half")] == [0o700, 0o700, 0o600, 0o600]
+
+
+def test_a_file_that_nobody_wants_any_more_leaves_nothing(transport: FileTransport, tmp_path: Path) -> None:
+    (target := tmp_path / "target").mkdir()
+    (tmp_path / "source").write_bytes(bytes(3 * PIECE_BYTES))
+    asked = iter((False, False, True))
+    with pytest.raises(Stopped):
+        transport.put_many({str(target / "large"): tmp_path / "source"}, SECONDS, lambda: next(asked))
+    assert list(target.iterdir()) == []
 
 
 def test_a_listing_of_many_folders(transport: FileTransport, tmp_path: Path) -> None:
@@ -173,9 +183,9 @@ def test_trees_are_removed(transport: FileTransport, tmp_path: Path) -> None:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """A folder with room for one MiB within the block."""
+    """A folder with room for a quarter MiB within the block."""
     require("a small tmpfs", os.geteuid() == 0, "run the tests as root")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", str(folder)], check=True)
     try:
         yield
     finally:

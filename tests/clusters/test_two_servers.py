@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.clusters.far_side import FarRounds, FarSide
 from tests.clusters.site import Site
 from wps_hpc.clusters.depot import MARK, Depot
-from wps_hpc.clusters.transports.base import TransportError
+from wps_hpc.clusters.transports.base import Listed, TransportError
 from wps_hpc.jobs.job import JobState
 from wps_hpc.probe import ProbeFailed, send_probe
 
@@ -111,6 +114,52 @@ def test_of_two_that_come_at_the_same_time_one_has_it(both: tuple[FarRounds, Far
     with pytest.raises(TransportError, match="belongs to another server"):
         depot(second).prepare()
     depot(first).prepare()
+
+
+def test_who_was_overwritten_at_once_does_not_take_it_for_its_own(both: tuple[FarRounds, FarRounds]) -> None:
+    first, second = both
+    put = first.far.put_many
+
+    def put_before_the_other(files: Mapping[str, Path], timeout: float) -> None:
+        put(files, timeout)
+        (first.far.root / MARK).write_text(f"{second.site.store.identity()}\n")
+
+    first.far.put_many = put_before_the_other  # type: ignore[method-assign]
+    with pytest.raises(TransportError, match="belongs to another server"):
+        depot(first).prepare()
+    depot(second).prepare()
+
+
+def test_threads_that_use_it_first_at_the_same_time_refuse_nobody(both: tuple[FarRounds, FarRounds]) -> None:
+    """All of them have looked for a mark before one of them has written it."""
+    first, _ = both
+    read, together = first.far.read_many, threading.Barrier(3)
+
+    def read_together(files: Sequence[str], most: int, timeout: float) -> Mapping[str, bytes]:
+        found = read(files, most, timeout)
+        with suppress(threading.BrokenBarrierError):
+            together.wait(5.0)
+        together.abort()
+        return found
+
+    first.far.read_many = read_together  # type: ignore[method-assign]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: depot(first).prepare(), range(3)))
+    assert first.far.counted["put_many"] == 1
+
+
+def test_a_mark_that_another_process_has_just_written_is_read(both: tuple[FarRounds, FarRounds]) -> None:
+    first, _ = both
+    listing = first.far.list_folders
+
+    def list_after_the_other(folders: Sequence[str], *more: Any) -> Mapping[str, tuple[Listed, ...]]:
+        if list(folders) == [str(first.far.root)]:
+            (first.far.root / MARK).write_text(f"{first.site.store.identity()}\n")
+        return listing(folders, *more)
+
+    first.far.list_folders = list_after_the_other  # type: ignore[method-assign]
+    depot(first).prepare()
+    assert first.far.counted["put_many"] == 0
 
 
 def test_a_server_that_moves_with_its_database_is_the_same(tmp_path: Path) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 
-from wps_hpc.clusters.transports.base import Command, TransportError
+from joblauncher.formats.folder import JobFolder, job_path
+from joblauncher.formats.records import ListedFile
+from wps_hpc.clusters.depot import Depot
+from wps_hpc.clusters.transports.base import PIECE_BYTES, Command, Stopped, TransportError
 from wps_hpc.clusters.transports.files import CommandFiles
 from wps_hpc.clusters.transports.remote import Output
 
@@ -53,3 +57,31 @@ def test_an_unreadable_answer_on_checksums_is_no_checksum(said: bytes) -> None:
 def test_an_unreadable_listing_is_an_error(said: bytes) -> None:
     with pytest.raises(TransportError, match="unreadable listing"):
         Answering(said).list_folders(["/a"], 1)
+
+
+class Counting(CommandFiles):
+    """Takes everything; ``pieces`` is how many whole ones came."""
+
+    def __init__(self) -> None:
+        self.pieces = 0
+
+    def output(self, command: Command, timeout: float) -> Output:
+        """It is done, and says nothing."""
+        self.pieces += len(command.stdin) == PIECE_BYTES
+        return Output(0, b"", b"")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_a_job_that_is_dismissed_while_a_large_input_is_sent_sends_no_more_of_it(tmp_path: Path) -> None:
+    line = Counting()
+    folder = JobFolder(job_path(tmp_path, "12345678-1234-1234-1234-123456789012"))
+    folder.path.mkdir(parents=True)
+    folder.manifest.touch()
+    with (folder.path / "large").open("wb") as file:
+        file.truncate(6 * PIECE_BYTES)
+    depot = Depot(line, tmp_path, "/far", 5.0)
+    with pytest.raises(Stopped):
+        depot.send(folder, [ListedFile("large", 6 * PIECE_BYTES, "0" * 64)], lambda: line.pieces == 2)
+    assert line.pieces == 2

@@ -72,3 +72,13 @@ def test_a_cluster_is_not_opened_as_another_account_than_the_jobs(
     """With another account's answer, or in another account's folder, every job there would be lost."""
     with pytest.raises(ConfigError, match=said):
         build_cluster(settings(own), "hpc", account)
+
+
+@pytest.mark.parametrize(("own", "account"), [(FAR, None), (MAPPED, "ada")])
+def test_whether_jobs_lie_in_a_folder_is_asked_for_that_folder(own: dict[str, Any], account: str | None) -> None:
+    root = "/scratch/wps" if account is None else f"/home/{account}/wps"
+    lived = {("hpc", root)}
+    made = build_cluster(settings(own), "hpc", account, inhabited=lambda *where: where in lived)
+    assert made.depot is not None and made.depot.inhabited()
+    lived.clear()
+    assert not made.depot.inhabited()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, cast
 
 import pytest
 
 from tests.far_settings import MAPPED
 from wps_hpc.clusters.transports.base import TransportError
-from wps_hpc.config import parse_settings
+from wps_hpc.config import ConfigError, parse_settings
 from wps_hpc.jobs.purge import ORPHAN_AGE
 from wps_hpc.jobs.sweep import Swept
 from wps_hpc.jobs.visits import VISIT_AGAIN, Account, Visits
@@ -22,7 +23,7 @@ class World:
     def __init__(self, cleanup: str) -> None:
         self.rows: dict[Account, int] = {}
         self.manned: set[Account] = set()
-        self.away: set[Account] = set()
+        self.away: dict[Account, Exception] = {}
         self.left = 0
         self.now = 1000.0
         self.over = False
@@ -45,7 +46,7 @@ class World:
         """What is over there goes."""
         self._swept.append(account)
         if account in self.away:
-            raise TransportError("no route to host", may_have_run=False)
+            raise self.away[account]
         return Swept(left=self.left)
 
     def round(self) -> list[Account]:
@@ -96,8 +97,19 @@ def test_an_account_that_somebody_looks_after_is_visited_once_it_is_let_go_of(wo
     assert world.round() == [BERT]
 
 
-def test_an_account_that_cannot_be_opened_keeps_no_other_waiting_and_is_tried_later(world: World) -> None:
-    world.away.add(ADA)
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransportError("no route to host", may_have_run=False),
+        OSError(errno.EROFS, "Read-only file system"),
+        ConfigError("the template cannot be read"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_account_that_cannot_be_opened_keeps_no_other_waiting_and_is_tried_later(
+    world: World, error: Exception
+) -> None:
+    world.away[ADA] = error
     assert world.round() == [ADA, BERT]
     world.now += VISIT_AGAIN - 1
     assert world.round() == []

@@ -13,8 +13,10 @@ import pytest
 
 from tests.far_settings import MAPPED
 from tests.folders import wait_for
+from wps_hpc.clusters.cluster import Inhabited
 from wps_hpc.config import ConfigError, Settings, Storage, parse_settings
 from wps_hpc.health import read_report
+from wps_hpc.jobs.job import Whereabouts
 from wps_hpc.jobs.lease import LeaseLost
 from wps_hpc.jobs.watch import Queries
 from wps_hpc.worker import Loop, Shift
@@ -125,6 +127,10 @@ class Places:
         """See ``Store``."""
         return "me"
 
+    def whereabouts(self) -> dict[Whereabouts, int]:
+        """See ``Store``."""
+        return {Whereabouts("hpc", "ada", "/home/ada/wps"): 1}
+
 
 def test_a_place_is_not_manned_once_the_shift_is_ending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loops: list[Loop]
@@ -220,3 +226,20 @@ def test_only_places_that_the_configuration_still_has_are_manned(
     monkeypatch.setattr(Shift, "_man", lambda _, place: manned.append(place))
     shift._man_places()
     assert manned == [("hpc", "ada")]
+
+
+def test_every_cluster_is_told_whether_jobs_lie_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a tree that is away would be made again, and its jobs be taken for vanished."""
+    shift = ending_shift(tmp_path, Places(("hpc", "ada")))
+    lie: list[tuple[bool, ...]] = []
+
+    def build(settings: object, name: str, account: str, identity: str, inhabited: Inhabited) -> Any:
+        roots = (("hpc", "/home/ada/wps"), ("hpc", "/home/bert/wps"), ("another", "/home/ada/wps"))
+        lie.append(tuple(inhabited(*each) for each in roots))
+        raise ConfigError("not now")
+
+    monkeypatch.setattr("wps_hpc.worker.build_cluster", build)
+    shift._man_places()
+    with pytest.raises(ConfigError):
+        shift._sweep_account(("hpc", "ada"))
+    assert lie == [(True, False, False)] * 2

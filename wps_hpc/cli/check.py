@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ from wps_hpc.clusters.transports.base import Command, TransportError
 from wps_hpc.clusters.transports.ssh import SshTransport
 from wps_hpc.config import ConfigError, Settings, is_loopback
 from wps_hpc.health import LOW_SPACE, read_report
-from wps_hpc.jobs.places import astray
+from wps_hpc.jobs.places import astray, inhabited
 from wps_hpc.jobs.store import Store, StoreError, open_store
 from wps_hpc.probe import ProbeFailed, ProbeReport, send_probe
 from wps_hpc.processes.catalogue import Catalogue
@@ -280,7 +281,7 @@ def check_clusters(settings: Settings, timeout: float) -> Iterator[Finding]:
     """Send a probe through each cluster's scheduler."""
     identity = _asked(settings, Store.identity) or ""
     try:
-        clusters = build_clusters(settings, identity)
+        clusters = build_clusters(settings, identity, partial(_inhabited, settings))
     except ConfigError as error:
         yield Finding(PROBLEM, str(error))
         return
@@ -295,10 +296,15 @@ def check_clusters(settings: Settings, timeout: float) -> Iterator[Finding]:
                 seen.close()
 
 
+def _inhabited(settings: Settings, cluster: str, root: str) -> bool:
+    return bool(_asked(settings, lambda store: inhabited(store, cluster, root)))
+
+
 def _as_accounts(settings: Settings, cluster: Cluster, identity: str) -> Iterator[Cluster]:
     """The cluster as each account of its table sees it; one without a table as the server does."""
     accounts = sorted(set(cluster.settings.accounts.values()))
-    seen = (build_cluster(settings, cluster.name, account, identity) for account in accounts)
+    lived = partial(_inhabited, settings)
+    seen = (build_cluster(settings, cluster.name, account, identity, lived) for account in accounts)
     yield from seen if accounts else [cluster]
 
 

@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,6 +73,8 @@ _FEED_PAUSE = 5.0
 CARRIED_BY_SCRIPT = frozenset({"gridengine", "torque", "openpbs"})
 
 Answer = TypeVar("Answer")
+#: Whether jobs that have not ended lie in a folder (the second word) of a cluster (the first), which were sent there.
+Inhabited = Callable[[str, str], bool]
 
 
 @dataclass
@@ -323,16 +326,28 @@ TRANSPORTS: Mapping[str, Callable[[config.Storage], Transport]] = {
 }
 
 
-def build_clusters(settings: config.Settings, identity: str = "") -> Mapping[str, Cluster]:
+def _nowhere(cluster: str, root: str) -> bool:
+    return False
+
+
+def build_clusters(
+    settings: config.Settings, identity: str = "", inhabited: Inhabited = _nowhere
+) -> Mapping[str, Cluster]:
     """Every configured cluster by its name; runs nothing yet. Raises ConfigError for a template that cannot be used.
 
     ``identity`` is the server's, by which it knows its own folders there; empty: whose they are is not asked.
-    All local clusters share the one spooler of this host and storage.
+    ``inhabited`` is what the database says. All local clusters share the one spooler of this host and storage.
     """
-    return {name: _build(name, own, settings.storage, identity) for name, own in settings.clusters.items()}
+    return {name: _build(name, own, settings.storage, identity, inhabited) for name, own in settings.clusters.items()}
 
 
-def build_cluster(settings: config.Settings, name: str, account: str | None, identity: str = "") -> Cluster:
+def build_cluster(
+    settings: config.Settings,
+    name: str,
+    account: str | None,
+    identity: str = "",
+    inhabited: Inhabited = _nowhere,
+) -> Cluster:
     """One cluster as an account of it sees it (None: the server's own, where there is no table of accounts), with a
     connection of its own; see ``build_clusters``. Raises ConfigError."""
     own = settings.clusters[name]
@@ -340,11 +355,16 @@ def build_cluster(settings: config.Settings, name: str, account: str | None, ide
         raise ConfigError(f"clusters.{name} has no accounts, so nothing runs there as {account}")
     if account is None and own.accounts:
         raise ConfigError(f"clusters.{name} has accounts, so nothing runs there as the server's own")
-    return _build(name, own.under(account), settings.storage, identity, account)
+    return _build(name, own.under(account), settings.storage, identity, inhabited, account)
 
 
 def _build(
-    name: str, own: config.Cluster, storage: config.Storage, identity: str, account: str | None = None
+    name: str,
+    own: config.Cluster,
+    storage: config.Storage,
+    identity: str,
+    inhabited: Inhabited,
+    account: str | None = None,
 ) -> Cluster:
     transport, scheduler = TRANSPORTS[own.scheduler](storage), SCHEDULERS[own.scheduler](own)
     if own.drmaa_library is not None and isinstance(scheduler, GridEngineScheduler):
@@ -352,6 +372,7 @@ def _build(
         transport = DrmaaTransport(own.drmaa_library, own.command_environment, scheduler.living())
     elif own.transport != "local":
         transport = open_ssh(own)
+    depot = _depot(own, transport, storage, identity)
     return Cluster(
         name=name,
         settings=own,
@@ -361,7 +382,7 @@ def _build(
         _news=_News(transport, own.command_seconds),
         storage=storage.root,
         account=account,
-        depot=_depot(own, transport, storage, identity),
+        depot=depot and replace(depot, inhabited=partial(inhabited, name, depot.root)),
     )
 
 

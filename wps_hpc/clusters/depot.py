@@ -21,7 +21,15 @@ from pathlib import Path, PurePosixPath
 from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.folder import AttemptFolder, JobFolder, job_path
 from joblauncher.formats.records import ListedFile
-from wps_hpc.clusters.transports.base import PIECE_BYTES, FileTransport, Kind, Listed, TransportError, Unreadable
+from wps_hpc.clusters.transports.base import (
+    PIECE_BYTES,
+    PIECE_SECONDS,
+    FileTransport,
+    Kind,
+    Listed,
+    TransportError,
+    Unreadable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +56,12 @@ _MARK_LIMIT = 4096
 _LISTED_AT_ONCE, READ_AT_ONCE = 500, 50
 
 
-class Stopped(Exception):
-    """Nobody wants the transfer any more."""
-
-
 @dataclass(frozen=True)
 class Depot:
     """The job folders of one cluster and account. All methods raise TransportError; several threads may call them.
 
     ``here`` is the server's storage root, ``root`` the path of the tree on the cluster. ``timeout`` is that of one
-    operation, or of one piece of a file, in seconds.
+    operation, in seconds; a piece of a file has PIECE_SECONDS at least.
     """
 
     transport: FileTransport
@@ -66,8 +70,17 @@ class Depot:
     timeout: float
     #: Who the server is; empty: nobody who would mark the tree as its own.
     identity: str = ""
+    #: Whether the database has jobs that have not ended and whose folders were sent here: then the tree is there.
+    inhabited: Callable[[], bool] = lambda: False
     _ready: threading.Event = field(default_factory=threading.Event)
+    #: For whoever makes the tree or marks it: another thread would meet it half made.
+    _making: threading.Lock = field(default_factory=threading.Lock)
     _launchers: set[str] = field(default_factory=set)
+
+    @property
+    def patience(self) -> float:
+        """The seconds that a piece of a file has, which shares the line with others."""
+        return max(self.timeout, PIECE_SECONDS)
 
     def there(self, path: Path) -> str:
         """Where something beneath the server's storage root lies on the cluster."""
@@ -83,16 +96,22 @@ class Depot:
         """Make the tree, once, and see each time whose it is: to be called before anything is sent or swept there.
 
         Refuses the server's own folder, since it would remove what it fetched, and another server's, which would remove
-        the jobs that it does not know.
+        the jobs that it does not know. Where jobs lie in a tree that is not there it makes none: theirs would look as
+        if they had vanished from it.
         """
         if not self._ready.is_set():
-            self._make()
-            self._ready.set()
+            with self._making:
+                self._make_once()
         if self.identity:
             self._own()
 
+    def _make_once(self) -> None:
+        if not self._ready.is_set():
+            self._make()
+            self._ready.set()
+
     def _own(self) -> None:
-        owner = self._owner() or self._mark()
+        owner = self._owner() or self._marked()
         if owner != self.identity:
             text = (
                 f"the folder {self.root} on the cluster belongs to another server (its {MARK} names {owner!r:.42}, "
@@ -106,20 +125,34 @@ class Depot:
         content = self.transport.read_many([mark], _MARK_LIMIT, self.timeout).get(mark)
         return None if content is None else content.decode(errors="replace").partition("\n")[0].strip() or "nobody"
 
+    def _marked(self) -> str:
+        with self._making:
+            return self._owner() or self._mark()
+
     def _mark(self) -> str:
         """Mark the tree as this server's; whom it belongs to then. Of two servers that do so at once the later one has
         it, and the other one learns so with its next look."""
+        self._expect_jobs()
         found = self._listed([self.root], depth=1).get(self.root, ())
         if any(entry.path == MARK for entry in found):
+            # Of another process, perhaps, since it was asked for.
+            if (owner := self._owner()) is not None:
+                return owner
             raise TransportError(f"{self.root}/{MARK} on the cluster cannot be read", may_have_run=False)
         with tempfile.NamedTemporaryFile(dir=self.here, prefix=".mark-") as draft:
             draft.write(_MARK_TEXT.format(identity=self.identity, host=socket.gethostname()).encode())
             draft.flush()
-            self.transport.put_many({f"{self.root}/{MARK}": Path(draft.name)}, self.timeout)
+            self.transport.put_many({f"{self.root}/{MARK}": Path(draft.name)}, self.patience)
         log.info("%s on the cluster is this server's from now on", self.root)
         return self._owner() or ""
 
+    def _expect_jobs(self) -> None:
+        if self.inhabited() and not self.is_there():
+            text = f"{self.root}/jobs is not there, and jobs' folders were sent to it: is its file system mounted?"
+            raise TransportError(text, may_have_run=False)
+
     def _make(self) -> None:
+        self._expect_jobs()
         self.transport.make_folders([self.root, f"{self.root}/jobs", f"{self.root}/launcher"], self.timeout)
         marker = self.here / f".here-{secrets.token_hex(8)}"
         marker.touch(mode=0o600)
@@ -140,14 +173,14 @@ class Depot:
         self.prepare()
         if self.transport.checksums([target], self.timeout).get(target) != _sha256(launcher):
             self.transport.make_folders([str(PurePosixPath(target).parent)], self.timeout)
-            self.transport.put_many({target: launcher}, self.timeout)
+            self.transport.put_many({target: launcher}, self.patience)
             log.info("sent the launcher to %s", target)
         self._launchers.add(target)
 
     def send(self, folder: JobFolder, files: Sequence[ListedFile], stop: Callable[[], bool] = lambda: False) -> None:
         """Have a job's folder there: those ``files`` of it that are not there as listed, and its manifest.
 
-        What arrived before a cut is not sent again. Raises Stopped when ``stop`` says so between two files, and OSError
+        What arrived before a cut is not sent again. Raises Stopped when ``stop`` says so before a piece, and OSError
         when a file cannot be read.
         """
         self.prepare()
@@ -159,12 +192,10 @@ class Depot:
         small = [path for path in sources if path in missing and wanted[path].size < PIECE_BYTES]
         # Each large one alone, so that a cut costs one of them at most.
         for path in large:
-            if stop():
-                raise Stopped
-            self.transport.put_many({path: sources[path]}, self.timeout)
+            self.transport.put_many({path: sources[path]}, self.patience, stop)
         reach(Failpoint.SEND_HALF)
         rest = {path: sources[path] for path in small}
-        self.transport.put_many({**rest, self.there(folder.manifest): folder.manifest}, self.timeout)
+        self.transport.put_many({**rest, self.there(folder.manifest): folder.manifest}, self.patience, stop)
 
     def _arrived(self, folder: JobFolder, wanted: Mapping[str, ListedFile]) -> set[str]:
         """Those of the files that lie there already, whole."""
@@ -233,7 +264,7 @@ class Depot:
 
     def piece(self, job_id: str, path: str, offset: int, most: int = PIECE_BYTES) -> bytes:
         """A piece of a job's file from ``offset`` on, shorter only at its end; raises NoSuchFile too."""
-        return self.transport.get_part(f"{self.folder(job_id)}/{path}", offset, most, self.timeout)
+        return self.transport.get_part(f"{self.folder(job_id)}/{path}", offset, most, self.patience)
 
     def regular(self, job_id: str, folder: str, paths: Iterable[str]) -> Mapping[str, int]:
         """Those paths that are regular files, with no link on the way there from ``folder``; with their sizes.

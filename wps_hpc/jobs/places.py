@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from wps_hpc import config
 from wps_hpc.jobs.job import Whereabouts
+from wps_hpc.jobs.store import Store
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ def astray(clusters: Mapping[str, config.Cluster], where: Whereabouts) -> Astray
         return None
     reason = f"its cluster ({where.cluster}) is configured in another way now"
     return Astray(reason, f"clusters.{where.cluster}{changed}")
+
+
+def inhabited(store: Store, cluster: str, root: str) -> bool:
+    """Whether jobs that have not ended lie there: their folders were sent to ``root`` on the cluster."""
+    return any(where.cluster == cluster and where.sent_to == root for where in store.whereabouts())
 
 
 def _other_account(own: config.Cluster, where: Whereabouts) -> str | None:

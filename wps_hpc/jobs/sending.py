@@ -15,8 +15,9 @@ from pathlib import Path
 from joblauncher.failpoints import Failpoint, reach
 from joblauncher.formats.folder import JobFolder
 from joblauncher.formats.records import Manifest, load
-from wps_hpc.clusters.depot import Depot, Stopped
+from wps_hpc.clusters.depot import Depot
 from wps_hpc.clusters.schedulers.base import JobOrder
+from wps_hpc.clusters.transports.base import Stopped
 
 #: Job folders that are sent at the same time, for each cluster and account.
 SENT_AT_ONCE = 4

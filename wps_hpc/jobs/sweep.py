@@ -44,12 +44,12 @@ class Sweeper:
         """Remove all that is over; how many job folders that were. What fails is logged, and left for the next time."""
         try:
             return self.sweep().removed
-        except TransportError as error:
+        except (TransportError, OSError) as error:
             log.warning("cluster %s: what is over there cannot be removed: %s", self.cluster.name, error)
             return 0
 
     def sweep(self) -> Swept:
-        """Remove all that is over; raises TransportError."""
+        """Remove all that is over; raises TransportError, and OSError for the server's own folder."""
         depot = self.cluster.depot
         if depot is None or not depot.is_there():
             return Swept()

@@ -38,7 +38,8 @@ class _Visit:
 class Visits:
     """Visits the accounts of all clusters that have any; for one loop, whose thread calls ``round``.
 
-    ``sweep`` opens an account (of the cluster of that name), sweeps and closes it again; raises TransportError.
+    ``sweep`` opens an account (of the cluster of that name), sweeps and closes it again; raises TransportError,
+    OSError and ConfigError.
     ``manned`` says whether somebody looks after an account anyhow, ``over`` that no more visits are wanted.
     """
 
@@ -80,7 +81,7 @@ class Visits:
         """Sweep there; the seconds after which that has to be done again."""
         try:
             swept = self.sweep(account)
-        except TransportError as error:
+        except (TransportError, OSError, config.ConfigError) as error:
             log.warning("cluster %s, account %s: what is over there cannot be removed: %s", *account, error)
             return VISIT_AGAIN
         return ORPHAN_AGE if swept.left else math.inf

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -57,6 +57,10 @@ class Unreadable(TransportError):
 
     def __init__(self, text: str) -> None:
         super().__init__(text, may_have_run=False)
+
+
+class Stopped(Exception):
+    """Nobody wants the transfer any more."""
 
 
 class ChangeFeed(Protocol):
@@ -120,8 +124,11 @@ class Listed:
     modified: float
 
 
-#: A file travels in pieces of so many bytes, each of which gets the whole of an operation's ``timeout``.
-PIECE_BYTES = 4 << 20
+#: A file travels in pieces of so many bytes, each of which gets the whole of an operation's ``timeout``. One that comes
+#: too late is thrown away: with what else travels, a slow line must bring one in time.
+PIECE_BYTES = 1 << 20
+#: The time for each piece at least, in seconds.
+PIECE_SECONDS = 120.0
 
 
 @runtime_checkable
@@ -130,18 +137,19 @@ class FileTransport(Transport, Protocol):
 
     Every path on the other side is absolute. Every operation may be repeated, so none is ever in doubt: what raises
     TransportError is simply done again. ``timeout`` is the longest time, in seconds, for the operation; for one that
-    moves contents, for each piece of PIECE_BYTES. What is made belongs to the connection's account alone (folders 0700,
-    files 0600, or 0700 where the source may be executed). Used by several threads at once.
+    moves contents, for each piece of PIECE_BYTES, once it is its turn. What is made belongs to the connection's account
+    alone (folders 0700, files 0600, or 0700 where the source may be executed). Used by several threads at once.
     """
 
     def make_folders(self, folders: Sequence[str], timeout: float) -> None:
         """Make these folders and what is missing above them; one that is there already is left as it is."""
 
-    def put_many(self, files: Mapping[str, Path], timeout: float) -> None:
+    def put_many(self, files: Mapping[str, Path], timeout: float, stop: Callable[[], bool] = lambda: False) -> None:
         """Copy local files to the other side: target to source. Each arrives whole, under its name at once, or not.
 
         Called before a submission, with all of a job's files. What was there under a name is replaced; the targets'
-        folders have to be there. Small files share one round trip. On a failure some may have arrived.
+        folders have to be there. Small files share one round trip. On a failure some may have arrived. Raises Stopped
+        when ``stop``, which is asked before each piece, says so.
         """
 
     def list_folders(

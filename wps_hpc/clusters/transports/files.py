@@ -14,24 +14,24 @@ import os
 import shlex
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from wps_hpc.clusters.transports.base import (
     PIECE_BYTES,
+    PIECE_SECONDS,
     ChangeFeed,
     Command,
     Completed,
     Kind,
     Listed,
     NoSuchFile,
+    Stopped,
     TransportError,
     Unreadable,
 )
 from wps_hpc.clusters.transports.remote import Output
 
-#: The time for each piece of a file that travels alone, in seconds.
-PIECE_SECONDS = 120.0
 #: So many files at most share one round trip: their names stand on a command line.
 _TOGETHER = 50
 _ABSENT = 44
@@ -81,6 +81,10 @@ class CommandFiles(ABC):
     def output(self, command: Command, timeout: float) -> Output:
         """Run a command; see ``Transport.run``, but for the bytes."""
 
+    def carried(self, command: Command, timeout: float) -> Output:
+        """Run a command that takes as long as contents need; a transport may have it wait for others of its kind."""
+        return self.output(command, timeout)
+
     @abstractmethod
     def close(self) -> None:
         """See ``Transport.close``."""
@@ -122,14 +126,15 @@ class CommandFiles(ABC):
         """See ``FileTransport.make_folders``."""
         self._for_each('umask 077; exec mkdir -p -- "$@"', folders, timeout)
 
-    def put_many(self, files: Mapping[str, Path], timeout: float) -> None:
+    def put_many(self, files: Mapping[str, Path], timeout: float, stop: Callable[[], bool] = lambda: False) -> None:
         """See ``FileTransport.put_many``."""
         batch: dict[str, Path] = {}
         size = 0
         for target, source in files.items():
+            _ask(stop)
             own = _size(source)
             if own > PIECE_BYTES:
-                self._put_large(source, target, timeout)
+                self._put_large(source, target, timeout, stop)
                 continue
             if size + own > PIECE_BYTES or len(batch) == _TOGETHER:
                 self._put_small(batch, timeout)
@@ -148,17 +153,18 @@ class CommandFiles(ABC):
         command = Command(("sh", "-c", _UNPACK, "sh", *words), b"".join(contents), _PLAIN)
         self._done(command, timeout, f"put {', '.join(files)}")
 
-    def _put_large(self, source: Path, target: str, timeout: float) -> None:
+    def _put_large(self, source: Path, target: str, timeout: float, stop: Callable[[], bool]) -> None:
         draft = _draft_beside(target)
         try:
             with source.open("rb") as reader:
                 mode = f"{_mode(source):o}"
                 while piece := reader.read(PIECE_BYTES):
+                    _ask(stop)
                     self._done(Command(("sh", "-c", _APPEND, "sh", draft), piece, _PLAIN), timeout, f"put {target}")
             self._done(Command(("sh", "-c", _FINISH, "sh", mode, draft, target), b"", _PLAIN), timeout, f"put {target}")
         except OSError as error:
             raise TransportError(f"{source}: {error.strerror}", may_have_run=False) from error
-        except TransportError:
+        except (TransportError, Stopped):
             self._let_go(draft, timeout)
             raise
 
@@ -201,7 +207,7 @@ class CommandFiles(ABC):
     def get_part(self, source: str, offset: int, most: int, timeout: float) -> bytes:
         """See ``FileTransport.get_part``."""
         command = Command(("sh", "-c", _PART, "sh", source, str(offset), str(most)), b"", _PLAIN)
-        output = self.output(command, timeout)
+        output = self.carried(command, timeout)
         if output.exit_code == _ABSENT:
             raise NoSuchFile(f"{source} is not there, is no regular file, or cannot be read")
         part = _checked(f"get {source}", output).stdout
@@ -211,7 +217,10 @@ class CommandFiles(ABC):
 
     def checksums(self, files: Sequence[str], timeout: float) -> Mapping[str, str]:
         """See ``FileTransport.checksums``."""
-        lines = self._for_each(_HASH, files, timeout).splitlines()
+        if not files:
+            return {}
+        output = self.carried(_for_paths(_HASH, files), timeout)
+        lines = _checked("work out checksums", output).stdout.splitlines()
         return {file: line[:_HASH_DIGITS].decode(errors="replace") for file, line in _paired(files, lines)}
 
     def remove_trees(self, paths: Sequence[str], timeout: float) -> None:
@@ -223,11 +232,20 @@ class CommandFiles(ABC):
         return _checked(script, self._output(script, paths, timeout)).stdout if paths else b""
 
     def _output(self, script: str, paths: Sequence[str], timeout: float) -> Output:
-        given = b"\0".join(os.fsencode(path) for path in paths)
-        return self.output(Command(("xargs", "-0", "sh", "-c", script, "sh"), given, _PLAIN), timeout)
+        return self.output(_for_paths(script, paths), timeout)
 
     def _done(self, command: Command, timeout: float, what: str) -> None:
-        _checked(what, self.output(command, timeout))
+        _checked(what, self.carried(command, timeout))
+
+
+def _ask(stop: Callable[[], bool]) -> None:
+    if stop():
+        raise Stopped
+
+
+def _for_paths(script: str, paths: Sequence[str]) -> Command:
+    given = b"\0".join(os.fsencode(path) for path in paths)
+    return Command(("xargs", "-0", "sh", "-c", script, "sh"), given, _PLAIN)
 
 
 def _decoded(files: Sequence[str], lines: Sequence[bytes], most: int) -> Mapping[str, bytes]:

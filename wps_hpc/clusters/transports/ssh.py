@@ -21,6 +21,8 @@ from wps_hpc.clusters.transports.remote import Exchange, Output
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 #: Between two tries to get a session from a login node that has none left. Seconds.
 _BUSY_PAUSE = 0.2
+#: So many channels no file's contents may take: the scheduler is asked, and told, all the same.
+_KEPT_FREE = 2
 #: A command starts on a connection that is there, or on a new one in its place.
 _CONNECTIONS = 2
 
@@ -47,6 +49,7 @@ class SshTransport(CommandFiles):
         """Opens nothing yet."""
         self.settings = settings
         self._channels = threading.BoundedSemaphore(settings.max_channels)
+        self._carriers = threading.BoundedSemaphore(max(1, settings.max_channels - _KEPT_FREE))
         self._failure = ""
         self._not_before = 0.0
         self._pause = 0.0
@@ -63,6 +66,11 @@ class SshTransport(CommandFiles):
         deadline = time.monotonic() + timeout
         with self._channel(deadline):
             return self._tried(command, deadline).output
+
+    def carried(self, command: Command, timeout: float) -> Output:
+        """See ``CommandFiles.carried``: as long as ``timeout`` until it is its turn, and as long again for itself."""
+        with self._turn(self._carriers, time.monotonic() + timeout):
+            return self.output(command, timeout)
 
     def noise(self, timeout: float) -> str:
         """What the account's login files print before a command; raises TransportError."""
@@ -101,15 +109,18 @@ class SshTransport(CommandFiles):
     def converse(self, exchange: Exchange, deadline: float) -> None:
         """Carry an exchange to its end. Raises NotBegun (having dropped the connection), NoSession, TransportError."""
 
+    def _channel(self, deadline: float) -> contextlib.AbstractContextManager[None]:
+        return self._turn(self._channels, deadline)
+
     @contextlib.contextmanager
-    def _channel(self, deadline: float) -> Iterator[None]:
-        if not self._channels.acquire(timeout=max(0.0, deadline - time.monotonic())):
+    def _turn(self, among: threading.Semaphore, deadline: float) -> Iterator[None]:
+        if not among.acquire(timeout=max(0.0, deadline - time.monotonic())):
             text = f"{self.where}: all {self.settings.max_channels} channels are busy"
             raise TransportError(text, may_have_run=False)
         try:
             yield
         finally:
-            self._channels.release()
+            among.release()
 
     @contextlib.contextmanager
     def opening(self, deadline: float) -> Iterator[float]:
