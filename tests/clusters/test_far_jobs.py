@@ -23,8 +23,8 @@ from tests.clusters.site import Site
 from tests.folders import wait_for
 from wps_hpc.cli import check
 from wps_hpc.clusters.cluster import Cluster, Inhabited
-from wps_hpc.clusters.depot import Depot, Stopped
-from wps_hpc.clusters.transports.base import NoSuchFile, TransportError
+from wps_hpc.clusters.depot import Depot
+from wps_hpc.clusters.transports.base import NoSuchFile, Stopped, TransportError
 from wps_hpc.config import Settings
 from wps_hpc.jobs import mirror
 from wps_hpc.jobs.beneath import Untrusted
