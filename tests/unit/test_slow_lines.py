@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from joblauncher.formats.records import ListedFile
 from wps_hpc.clusters.depot import Depot
 from wps_hpc.clusters.transports.base import PIECE_BYTES, PIECE_SECONDS, Command, Listed, TransportError
 from wps_hpc.clusters.transports.remote import Exchange
-from wps_hpc.clusters.transports.ssh import SshTransport
+from wps_hpc.clusters.transports.ssh import NoSession, NotBegun, SshTransport
 from wps_hpc.config import Ssh
 
 JOB = "12345678-1234-1234-1234-123456789012"
@@ -42,6 +43,23 @@ class SlowLine(SshTransport):
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class BusyLine(SlowLine):
+    """A login node without a session, whose last refusal does not come in time."""
+
+    def converse(self, exchange: Exchange, deadline: float) -> None:
+        """See ``SshTransport``."""
+        if deadline - time.monotonic() > 0.5:
+            raise NoSession("refused")
+        time.sleep(max(0.0, deadline - time.monotonic()))
+        raise NotBegun("no answer")
+
+
+def test_a_login_node_that_gives_no_session_is_not_told_as_silent() -> None:
+    with pytest.raises(TransportError, match="no more sessions \\(MaxSessions\\)") as raised:
+        BusyLine().run(TRUE, 1.0)
+    assert not raised.value.may_have_run
 
 
 def fetch(line: SlowLine) -> object:

@@ -91,6 +91,7 @@ class SshTransport(CommandFiles):
 
     def _insisted(self, command: Command, deadline: float) -> Exchange:
         """On one connection, again while it has no session to give; raises NotBegun and TransportError."""
+        refused: NoSession | None = None
         while True:
             exchange = Exchange(command, max(0.1, deadline - time.monotonic()), self.settings.login_shell)
             try:
@@ -98,12 +99,21 @@ class SshTransport(CommandFiles):
                 return exchange
             except NoSession as error:
                 if time.monotonic() + _BUSY_PAUSE >= deadline:
-                    text = f"{self.where} gives no more sessions (MaxSessions): lower ssh.max_channels ({error})"
-                    raise TransportError(text, may_have_run=False) from error
+                    raise self._without_sessions(error) from error
+                refused = error
                 time.sleep(_BUSY_PAUSE)
+            except NotBegun as error:
+                if refused is None or time.monotonic() < deadline:
+                    raise
+                # The last try had too little time to be refused as those before it.
+                raise self._without_sessions(refused) from error
             except (OSError, RuntimeError) as error:  # this host has no descriptors, threads or room left
                 text = f"{self.where}: {exchange.command.argv[0]}: {error}"
                 raise TransportError(text, may_have_run=exchange.may_have_run) from error
+
+    def _without_sessions(self, error: NoSession) -> TransportError:
+        text = f"{self.where} gives no more sessions (MaxSessions): lower ssh.max_channels ({error})"
+        return TransportError(text, may_have_run=False)
 
     @abstractmethod
     def converse(self, exchange: Exchange, deadline: float) -> None:
