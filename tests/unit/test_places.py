@@ -46,7 +46,7 @@ def test_jobs_that_are_where_the_configuration_says(own: dict[str, Any], account
         (MAPPED, None, "/scratch/wps", "clusters.hpc.accounts was added"),
         (MAPPED, None, None, "clusters.hpc.accounts was added"),
         (FAR, None, "/old", "clusters.hpc.root is /scratch/wps now, and there are jobs whose folders were sent"),
-        (MAPPED, "ada", "/work/ada", "clusters.hpc.root is /home/ada/wps now"),
+        (MAPPED, "ada", "/elsewhere/ada", "clusters.hpc.root is /home/ada/wps now"),
         (FAR, None, "", "clusters.hpc.staging is sftp now"),
         (SHARED, None, "/scratch/wps", "clusters.hpc.staging is shared now"),
     ],
