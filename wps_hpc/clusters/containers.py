@@ -32,7 +32,6 @@ PASSED = (
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
     *("GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK"),
 )
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Stand for the attempt's mount and for the current directory; see container.sh.
 _ATTEMPT, _HERE = "@attempt", "@here"
 _TEXT = (resources.files("wps_hpc.batch_templates") / "container.sh").read_text()
@@ -195,7 +194,7 @@ def entry(
 def _assigned(settings: config.Cluster, own: config.Container) -> Iterator[str]:
     for name, value in {**settings.environment, **own.env}.items():
         # What is for the runtime itself is no job's.
-        if _NAME.fullmatch(name) and not name.startswith(("APPTAINER", "SINGULARITY")):
+        if not name.startswith(("APPTAINER", "SINGULARITY")):
             yield f"{name}={value}"
 
 
