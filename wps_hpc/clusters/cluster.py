@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -153,6 +153,10 @@ class Cluster:
     def sent_to(self) -> str:
         """The folder on the cluster that job folders are sent to; empty where both sides see the server's."""
         return "" if self.depot is None else self.depot.root
+
+    def looks_at(self, sent_to: str | None) -> bool:
+        """Whether a job's folder that was sent there (None: nowhere yet, or nobody noted it) is where this looks."""
+        return sent_to in (None, self.sent_to)
 
     @property
     def warm(self) -> bool:
@@ -372,7 +376,6 @@ def _build(
         transport = DrmaaTransport(own.drmaa_library, own.command_environment, scheduler.living())
     elif own.transport != "local":
         transport = open_ssh(own)
-    depot = _depot(own, transport, storage, identity)
     return Cluster(
         name=name,
         settings=own,
@@ -382,12 +385,15 @@ def _build(
         _news=_News(transport, own.command_seconds),
         storage=storage.root,
         account=account,
-        depot=depot and replace(depot, inhabited=partial(inhabited, name, depot.root)),
+        depot=_depot(own, transport, storage, identity, partial(inhabited, name)),
     )
 
 
-def _depot(own: config.Cluster, transport: Transport, storage: config.Storage, identity: str) -> Depot | None:
+def _depot(
+    own: config.Cluster, transport: Transport, storage: config.Storage, identity: str, inhabited: Callable[[str], bool]
+) -> Depot | None:
     """Where job folders lie, on a cluster that they are sent to."""
     if own.staging == "shared" or own.root is None or not isinstance(transport, FileTransport):
         return None
-    return Depot(transport, storage.root, own.sends_to(None), own.command_seconds, identity)
+    root = own.sends_to(None)
+    return Depot(transport, storage.root, root, own.command_seconds, identity, partial(inhabited, root))

@@ -80,7 +80,7 @@ class Dispatcher:
         """
         unknown = self.store.in_state(self.cluster.name, JobState.SUBMITTING, self.cluster.account)
         # Elsewhere nobody can look for what a launcher has claimed.
-        unknown = [job for job in unknown if job.sent_to in (None, self.cluster.sent_to)]
+        unknown = [job for job in unknown if self.cluster.looks_at(job.sent_to)]
         followed = {*(job.id for job in unknown), *self._retries}
         self._traceless = Counter({job_id: count for job_id, count in self._traceless.items() if job_id in followed})
         for job in unknown:

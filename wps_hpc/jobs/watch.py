@@ -363,7 +363,7 @@ class Watcher:
         jobs = self.store.active(self.cluster.name, self.cluster.account)
         jobs = [job for job in jobs if job.state is not JobState.SUBMITTING]
         # What is missing here of a job whose folder is elsewhere says nothing.
-        jobs = [job for job in jobs if job.sent_to in (None, self.cluster.sent_to)]
+        jobs = [job for job in jobs if self.cluster.looks_at(job.sent_to)]
         self._forget_all_but(job.id for job in jobs)
         interval = self.cluster.settings.query_seconds if jobs else IDLE_QUERY
         left = self._until_query(interval)
