@@ -59,7 +59,7 @@ def test_queues_are_told_apart_by_the_size_of_the_input_files() -> None:
     ("needed", "resource"),
     [
         (Resources(walltime_s=90_000), "walltime_s"),
-        (Resources(nodes=2, gpus=1), "resources"),
+        (Resources(nodes=2, gpus=2), "resources"),
         (Resources(memory_mb=100_000, walltime_s=90_000), "walltime_s"),
     ],
 )
@@ -89,3 +89,14 @@ def test_the_chosen_queue_gives_what_is_needed_and_the_order_of_the_queues_does_
     assert (needed.walltime_s or 0) <= (queue.max_walltime_seconds or 1000)
     assert (needed.cores or 0) <= (queue.max_cores or 1000)
     assert choose_queue(list(reversed(described)), needed) == queue
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_gpus_that_cannot_be_shared_out_are_refused(described: bool) -> None:
+    """Every batch system counts them by node."""
+    queues = [Queue(name="any")] if described else []
+    for gpus, nodes in ((4, 2), (3, None), (0, 2), (None, 2)):
+        choose_queue(queues, Resources(nodes=nodes, gpus=gpus))
+    with pytest.raises(NoQueueFits, match="3 GPUs cannot be shared out evenly over 2 nodes") as raised:
+        choose_queue(queues, Resources(nodes=2, gpus=3))
+    assert raised.value.resource == "gpus"

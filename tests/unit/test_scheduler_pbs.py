@@ -232,10 +232,10 @@ def test_every_job_is_named_by_its_token_and_never_run_again(dialect: str) -> No
     [
         ("torque", Resources(), "nodes=1:ppn=1"),
         ("torque", Resources(cores=3, memory_mb=100, walltime_s=60), "nodes=1:ppn=3,walltime=360,mem=356mb"),
-        ("torque", Resources(nodes=2, cores=5, gpus=3), "nodes=2:ppn=3:gpus=2"),
+        ("torque", Resources(nodes=2, cores=5, gpus=4), "nodes=2:ppn=3:gpus=2"),
         ("openpbs", Resources(), "select=1:ncpus=1"),
         ("openpbs", Resources(cores=3, memory_mb=100, walltime_s=60), "select=1:ncpus=3:mem=356mb,walltime=360"),
-        ("openpbs", Resources(nodes=2, cores=5, memory_mb=144, gpus=3), "select=2:ncpus=3:mem=200mb:ngpus=2"),
+        ("openpbs", Resources(nodes=2, cores=5, memory_mb=144, gpus=4), "select=2:ncpus=3:mem=200mb:ngpus=2"),
     ],
 )
 def test_resources_are_for_the_whole_job_with_room_for_the_launcher(

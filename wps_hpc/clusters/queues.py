@@ -33,8 +33,9 @@ def choose_queue(queues: Sequence[Queue], needed: Resources, input_mb: int = 0) 
 
     Smaller is: less walltime, then less memory, then fewer cores, nodes and GPUs, then less input; of equal ones the
     first. A limit that a queue does not name it does not have, and what a job does not name fits anywhere. Raises
-    NoQueueFits.
+    NoQueueFits, also for GPUs that cannot be shared out.
     """
+    _share_gpus(needed)
     if not queues:
         return None
     wanted = {**vars(needed), "cores": needed.slots, "input_mb": input_mb or None}
@@ -42,6 +43,13 @@ def choose_queue(queues: Sequence[Queue], needed: Resources, input_mb: int = 0) 
     if not fitting:
         raise NoQueueFits(f"No queue of this service gives a job {_described(wanted)}.", _hopeless(queues, wanted))
     return min(fitting, key=_size)
+
+
+def _share_gpus(needed: Resources) -> None:
+    """Batch systems count GPUs by node: rounded up, a job would get more of them than it was granted."""
+    gpus, nodes = needed.gpus or 0, needed.nodes or 1
+    if gpus % nodes:
+        raise NoQueueFits(f"{gpus} GPUs cannot be shared out evenly over {nodes} nodes.", "gpus")
 
 
 def _fits(queue: Queue, limit: str, amount: int | None) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from joblauncher.formats.folder import JobFolder
-from wps_hpc.clusters.queues import NoQueueFits, choose_queue
+from wps_hpc.clusters.queues import choose_queue
 from wps_hpc.clusters.schedulers.base import (
     Control,
     ControlOutcome,
@@ -240,11 +240,7 @@ def _shape(resources: Resources) -> dict[str, tuple[int | None, str]]:
 
 
 def _gres(own: str | None, resources: Resources) -> str:
-    """GPUs are asked for by node, and a job must not get more of them than were granted."""
-    gpus, left = divmod(resources.gpus or 0, resources.nodes or 1)
-    if left:
-        text = f"{resources.gpus} GPUs cannot be shared out evenly over {resources.nodes} nodes."
-        raise NoQueueFits(text, "gpus")
+    gpus = _share(resources.gpus, resources.nodes or 1)
     return ",".join(part for part in (own, f"gpu:{gpus}" if gpus else None) if part)
 
 
